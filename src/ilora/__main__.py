@@ -1,0 +1,5 @@
+"""``python -m ilora`` is the command ``ilora``."""
+
+from ilora.cli import main
+
+main()

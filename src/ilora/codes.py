@@ -1,0 +1,86 @@
+"""What a fit learns from: codes, targets and maps of labelled examples, made once, and the order in which they come."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ilora.data.base import Dataset
+from ilora.data.cache import Cache
+from ilora.data.transforms import mirror, square
+from ilora.generators.base import Generator
+from ilora.intrinsics.base import Intrinsic
+from ilora.records import Code, Example, Record
+from ilora.run import progress
+
+
+def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored: bool) -> Record:
+    """Codes, targets, maps and masks of all examples at the generator's resolution, on the CPU.
+
+    Codes and targets come from the cache, where they lie under the hash of the picture that they stand for, so that
+    fits of other intrinsics on the same pictures find the codes there.
+
+    Args:
+        mirrored: each example is followed by its mirror image, encoded for itself.
+
+    Returns:
+        One row an image; maps are rounded to float16 (11 significant bits).
+    """
+    cache, rows = Cache(), []
+    with progress("codes", len(examples)) as tell:
+        for index in range(len(examples)):
+            example = square(examples[index], kind, side=generator.resolution)
+            for copy in (example, mirror(example, kind)) if mirrored else (example,):
+                rows.append(_row(generator, kind, copy, cache))
+            tell(index + 1)
+    return Record(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+
+def placed(records: Record, device: torch.device) -> Record:
+    """All rows on the GPU where they take at most a quarter of its free memory; otherwise each batch travels."""
+    columns = vars(records)
+    size = sum(value.nbytes for value in columns.values())
+    if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] / 4:
+        return records
+    return Record(**{name: value.to(device) for name, value in columns.items()})
+
+
+def batch(step: int, *, size: int, count: int, seed: int) -> Int64[Tensor, " size"]:
+    """Rows of the batch of update ``step``, a function of the step and the seed only.
+
+    Epochs follow each other without a gap; each is a permutation of all ``count`` rows, drawn for itself.
+    """
+    places = torch.arange(step * size, (step + 1) * size)
+    drawn = {
+        epoch: torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        for epoch in range(int(places[0]) // count, int(places[-1]) // count + 1)
+    }
+    return torch.stack([drawn[place // count][place % count] for place in places.tolist()])
+
+
+def mean_map(kind: Intrinsic, records: Record) -> dict[str, Tensor]:
+    """The answer that knows the labels and no picture.
+
+    Returns:
+        ``mean`` [c, h, w], in the map's units, over the rows where a pixel is valid; ``seen`` [1, h, w], their share.
+    """
+    total, seen = torch.zeros(records.map.shape[1:]), torch.zeros(records.valid.shape[1:])
+    for map, valid in zip(records.map.cpu(), records.valid.cpu(), strict=True):
+        total, seen = total + torch.where(valid, map.float(), 0), seen + valid
+    mean = (total / seen.clamp(min=1))[None]
+    return {"mean": kind.resize(mean, *mean.shape[-2:])[0], "seen": seen / len(records.valid)}
+
+
+def _row(
+    generator: Generator, kind: Intrinsic, example: Example, cache: Cache
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Code, target, map and mask of one example, each with a leading axis of 1."""
+    device = next(generator.network.parameters()).device
+    image, map, valid = example.image[None], example.map[None], example.valid[None]
+    painted = kind.to_image(map, valid)
+
+    def made(part: str, picture: Float[Tensor, "1 3 h w"]) -> Code:
+        paint = generator.encode if part == "code" else generator.target
+        key = (part, generator.fingerprint, device.type, picture)
+        return cache.get(*key, make=lambda: {part: paint(picture.to(device))})[part]
+
+    return made("code", image), made("target", painted), map.half(), valid

@@ -1,0 +1,43 @@
+"""Labelled pictures: the shipped benchmark and users' folders, the cache of what is computed from them, transforms."""
+
+import warnings
+from typing import TYPE_CHECKING
+
+from ilora import checks
+
+if TYPE_CHECKING:
+    from ilora.data.base import Dataset
+
+ON_PROBLEM = ("refuse", "skip")
+
+
+def dataset(name_or_path: str, *, intrinsic: str, split: str = "train", on_problem: str = "refuse") -> "Dataset":
+    """The data set "rooms" (shipped with the package), or a folder of the user's after a check of all its files.
+
+    Args:
+        name_or_path: "rooms", or the path of a folder (write ``./rooms`` for one of that name).
+        intrinsic: normal, depth, albedo or shading.
+        split: train, validation or test; "all" for every example of a folder.
+        on_problem: "refuse" to raise where ``check`` finds anything, "skip" to warn and leave those examples out.
+
+    Raises:
+        ValueError: an unknown word, an empty or missing folder, or problems, listed file by file.
+    """
+    from ilora.data import folder, problems, rooms_benchmark
+
+    checks.choice("on_problem", on_problem, known=ON_PROBLEM)
+    if str(name_or_path) == rooms_benchmark.NAME:
+        return rooms_benchmark.Rooms(intrinsic=intrinsic, split=split)
+    examples = folder.Folder(name_or_path, intrinsic=intrinsic, split=split)
+    for note in examples.notes:
+        warnings.warn(note, stacklevel=2)
+    found = folder.check(examples)
+    if not found:
+        return examples
+    names = {problem.name for problem in found}
+    summary = f"{len(names)} of the examples in {examples.path} have problems"
+    if on_problem == "refuse":
+        remedy = 'correct them, or leave them out with on_problem="skip"'
+        raise ValueError(f"{summary}; {remedy}:\n{problems.listing(found)}")
+    warnings.warn(f"{summary} and are left out:\n{problems.listing(found)}", stacklevel=2)
+    return folder.Folder(name_or_path, intrinsic=intrinsic, split=split, without=names)

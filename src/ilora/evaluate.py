@@ -1,0 +1,205 @@
+"""Predictions of a run against the truth, beside the baselines that say what a number means."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from ilora import checks
+from ilora.config import Configuration, FitConfig
+from ilora.data import dataset
+from ilora.data.base import Dataset
+from ilora.evaluation import OURS, Errors, Evaluation, compare, ratio_of, show, show_groups
+from ilora.fit import control
+from ilora.generators.base import Generator
+from ilora.intrinsics.base import Intrinsic
+from ilora.ops import resample
+from ilora.predict import grouped
+from ilora.predictor import Predictor
+from ilora.records import Example, Image, Map, Valid
+from ilora.report import write
+from ilora.run import Run, progress, read_json, say
+from ilora.showcase import page
+
+__all__ = ["EvaluateConfig", "Evaluation", "compare", "evaluate", "ratio_of", "show", "show_groups"]
+
+CONTROL = "random-weights"  # the control that is fitted where it is missing
+
+Painter = Callable[[Image, Map, Valid], Map]  # picture, truth and mask in; a map at the truth's size out
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Configuration):
+    """How a run is evaluated."""
+
+    controls: bool = True  # fit the same on random weights first, if that is not there
+    mirror: bool = False  # average with the prediction for the mirrored picture
+    images: int | None = None  # evaluate the first so many; None: all of the split
+    batch: int = 16  # images of one size that are painted together
+    resamples: int = 10_000  # bootstrap draws
+    seed: int = 0  # of the draws
+    on_problem: str = "refuse"  # or skip: what to do with faulty examples of a user's folder
+    device: str | None = None  # None: the accelerator if there is one
+
+
+def evaluate(
+    adapter: str | Path,
+    data: str = "rooms",
+    *,
+    split: str = "test",
+    json: str | Path | None = None,
+    html: str | Path | None = None,
+    config: EvaluateConfig | None = None,
+) -> Evaluation:
+    """Errors of a run's predictions at the data set's own size, beside its baselines.
+
+    Baselines: the codec's ceiling (the true map, drawn by the frozen decoder), the identical fit on random weights and
+    every other run in ``controls/``, the mean of the training maps, the untouched generator, the picture taken for it.
+
+    Args:
+        adapter: run folder; an adapter file does too, without the baselines that need the run.
+        data: name or folder.
+        split: of the data set.
+        json: file for all numbers; a CSV with a row an image and method is written beside it.
+        html: file for a page with tables and pictures.
+        config: default: ``EvaluateConfig()``.
+
+    Raises:
+        ValueError: no such run, data or split, or ``images`` is below 1.
+    """
+    config = config or EvaluateConfig()
+    run, predictor = Run(Path(adapter).expanduser()), Predictor(adapter, device=config.device, mirror=config.mirror)
+    if len(predictor.names) != 1:
+        raise ValueError(
+            f"expected one adapter, got those for {', '.join(predictor.names)} in {adapter}; evaluate each"
+        )
+    examples = dataset(data, intrinsic=predictor.names[0], split=split, on_problem=config.on_problem)
+    count = min(len(examples), checks.positive("images", config.images or len(examples)))
+    painters, notes = _painters(run, predictor, config)
+    errors = _measure(examples, painters, predictor.intrinsic(predictor.names[0]), batch=config.batch, count=count)
+    evaluation = Evaluation(
+        names=tuple(examples.names[:count]),
+        errors=errors,
+        primary=predictor.intrinsic(predictor.names[0]).primary,
+        protocol=_protocol(predictor, examples, data=data, split=split, config=config),
+        notes=tuple(notes),
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    if json is not None:
+        evaluation.save(Path(json))
+    if html is not None:
+        write(Path(html), page(evaluation, examples, painters, predictor.intrinsic(predictor.names[0])))
+    return evaluation
+
+
+def _painters(run: Run, predictor: Predictor, config: EvaluateConfig) -> tuple[dict[str, Painter], list[str]]:
+    """The run and its baselines, in the order of the table, and notes about those that are left out."""
+    name = predictor.names[0]
+    kind, generator = predictor.intrinsic(name), predictor.generator
+    painters: dict[str, Painter] = {
+        OURS: partial(_predicted, predictor, name),
+        "codec_ceiling": lambda image, map, valid: through_codec(generator, kind, map, valid),
+    }
+    notes = [] if run.config.is_file() else [f"{run.path} is no run folder: no fit on random weights, no mean map"]
+    if run.config.is_file():
+        notes += _control(run, config)
+        painters |= _controls(run, predictor)
+        painters["mean_map"] = _mean(run, kind)
+    painters["untouched"] = lambda image, map, valid: predictor.maps(image, adapted=False)[name]
+    painters["identity"] = lambda image, map, valid: kind.from_image(image)
+    return painters, notes
+
+
+def through_codec(generator: Generator, kind: Intrinsic, map: Map, valid: Valid) -> Map:
+    """The true map as the frozen decoder draws it: no adapter can do better."""
+    height, width = map.shape[-2:]
+    image = resample.resize(kind.to_image(map, valid), *generator.size(height, width))
+    with torch.no_grad():
+        drawn = generator.decode(generator.target(image))
+    return kind.resize(kind.from_image(drawn), height, width)
+
+
+def _control(run: Run, config: EvaluateConfig) -> list[str]:
+    """Fit the same on random weights where that is missing and wanted; otherwise a note."""
+    fitted = FitConfig.read(read_json(run.config))
+    if fitted.random_weights or fitted.method == "scratch":
+        return ["this run is a control itself: no fit on random weights beside it"]
+    if config.controls:
+        if not run.control(CONTROL).adapter.is_file():
+            say(f"fitting the control, the same on random weights, in {run.control(CONTROL).path}")
+        control(run.path, device=config.device)
+    elif not run.control(CONTROL).adapter.is_file():
+        return ["the fit on random weights was left out, as asked"]
+    return []
+
+
+def _controls(run: Run, predictor: Predictor) -> dict[str, Painter]:
+    """Every finished control of a run, painted by the same generator in memory."""
+    name, painters = predictor.names[0], {}
+    for path in sorted((run.path / "controls").glob(f"*/{run.adapter.name}")):
+        other = Predictor(path, generator=predictor.generator, mirror=predictor.mirror)
+        painters[path.parent.name.replace("-", "_")] = partial(_predicted, other, name)
+    return painters
+
+
+def _predicted(predictor: Predictor, name: str, image: Image, map: Map, valid: Valid) -> Map:
+    return predictor.maps(image)[name]
+
+
+def _mean(run: Run, kind: Intrinsic) -> Painter:
+    """The mean of the training maps, whatever the picture."""
+    mean = load_file(run.mean)["mean"][None]  # [1, c, h, w]
+    return lambda image, map, valid: kind.resize(mean, *map.shape[-2:]).expand_as(map)
+
+
+def _measure(
+    examples: Dataset, painters: dict[str, Painter], kind: Intrinsic, *, batch: int, count: int
+) -> dict[str, Errors]:
+    """Metrics of every method for the first ``count`` examples; those of one size are painted together."""
+    errors: dict[str, Errors] = {method: {} for method in painters}
+    items: Iterator[tuple[int, Example]] = ((place, examples[place]) for place in range(count))
+    done = 0
+    with progress("evaluate", count) as tell:
+        for group in grouped(items, key=lambda item: item[1].image.shape, batch=batch):
+            places = torch.tensor([place for place, _ in group])
+            image, map, valid = (
+                torch.stack([getattr(x, part) for _, x in group]) for part in ("image", "map", "valid")
+            )
+            for method, paint in painters.items():
+                for metric, values in kind.metrics(paint(image, map, valid).cpu(), map, valid).items():
+                    column = errors[method].setdefault(metric, torch.full((count,), torch.nan, dtype=torch.float64))
+                    column[places] = values.double()
+            done += len(group)
+            tell(done, "")
+    return errors
+
+
+def _protocol(
+    predictor: Predictor, examples: Dataset, *, data: str, split: str, config: EvaluateConfig
+) -> dict[str, Any]:
+    """What the numbers depend on, in words and values."""
+    name = predictor.names[0]
+    kind, about = predictor.intrinsic(name), predictor.sources[name].about
+    return {
+        "intrinsic": name,
+        "units": kind.units,
+        "generator": predictor.generator.name,
+        "generator_fingerprint": predictor.generator.fingerprint,
+        "adapter": predictor.digest(name),
+        "data": data,
+        "split": split,
+        "data_fingerprint": examples.fingerprint,
+        "size": "predictions are resized to the data set's own size",
+        "metrics": inspect.getdoc(type(kind).metrics) or "",
+        "aggregation": "per image over valid pixels, then over images",
+        "interval": f"95 % percentile bootstrap over images, {config.resamples} resamples, seed {config.seed}",
+        "mirror": config.mirror,
+        "fit": about.fit if about else {},
+        "labels": len(about.data.get("labels", [])) if about else 0,
+    }

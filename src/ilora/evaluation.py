@@ -1,0 +1,304 @@
+"""Errors of a run and of its baselines on the same images: summaries, files, tables, and ratios over several seeds."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ilora.ops.statistics import Ratio, Summary, pooled, ratio, summarise
+from ilora.report import number
+from ilora.run import replacing, write_json
+
+OURS = "adapter"  # the run itself, among its baselines
+LABELS = {
+    OURS: "adapter",
+    "codec_ceiling": "codec ceiling",
+    "random_weights": "same, random weights",
+    "mean_map": "mean training map",
+    "untouched": "untouched generator",
+    "identity": "picture as map",
+}
+BOUNDS = ("codec_ceiling",)  # what no adapter can pass
+
+Errors = dict[str, Float[Tensor, " n"]]  # metric: one number an image
+
+
+def label(method: str) -> str:
+    """A method in words."""
+    return LABELS.get(method, method.replace("_", " "))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One number an image, metric and method.
+
+    Attributes:
+        names: of the images.
+        errors: method (``OURS`` and baselines) to metric to numbers in the order of ``names``; NaN where undefined.
+        primary: the metric that methods are compared by; lower is better.
+        protocol: what the numbers depend on, by name; ``fit`` is the run's configuration.
+        notes: what was left out, and why.
+        resamples: bootstrap draws of every interval.
+        seed: of the draws.
+    """
+
+    names: tuple[str, ...]
+    errors: dict[str, Errors]
+    primary: str
+    protocol: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    resamples: int = 10_000
+    seed: int = 0
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics, the primary one first."""
+        return (self.primary, *(name for name in self.errors[OURS] if name != self.primary))
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the methods that the run is compared with."""
+        return tuple(name for name in self.errors if name != OURS)
+
+    def summary(self, method: str, metric: str | None = None) -> Summary:
+        """Mean, median and interval of a metric (default: the primary one) over the images."""
+        return summarise(self.errors[method][metric or self.primary], resamples=self.resamples, seed=self.seed)
+
+    def ratio(self, baseline: str, metric: str | None = None) -> Ratio:
+        """The run's mean error divided by a baseline's, paired by image."""
+        return ratio_of([self], [self], methods=(OURS, baseline), metric=metric)
+
+    def order(self) -> list[int]:
+        """Places of the images from the least to the greatest primary error; images without one are left out."""
+        errors = self.errors[OURS][self.primary]
+        return [place for place in errors.argsort().tolist() if not math.isnan(errors[place])]
+
+    def write(self) -> dict[str, Any]:
+        """Plain values for a JSON file; NaN and infinities are null."""
+        tables = {method: self._table(method) for method in self.errors}
+        rows = {method: self._rows(method) for method in self.errors}
+        return {
+            "metrics": tables.pop(OURS),
+            "baselines": tables,
+            "ratios": {name: _plain(self.ratio(name)) for name in self.baselines if self.comparable(name)},
+            "protocol": self.protocol,
+            "primary": self.primary,
+            "notes": list(self.notes),
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "images": rows.pop(OURS),
+            "baseline_images": rows,
+        }
+
+    @classmethod
+    def read(cls, path: Path) -> "Evaluation":
+        """An evaluation that ``save`` wrote.
+
+        Raises:
+            ValueError: another kind of file.
+        """
+        values = json.loads(path.read_text())
+        if not {"images", "baseline_images", "primary", "protocol"} <= values.keys():
+            raise ValueError(f"{path} must come from ilora evaluate --json, got the keys {', '.join(list(values)[:5])}")
+        rows = {OURS: values["images"], **values["baseline_images"]}
+        return cls(
+            names=tuple(row["name"] for row in values["images"]),
+            errors={method: _columns(table) for method, table in rows.items()},
+            primary=values["primary"],
+            protocol=values["protocol"],
+            notes=tuple(values["notes"]),
+            resamples=values["resamples"],
+            seed=values["seed"],
+        )
+
+    def save(self, path: Path) -> None:
+        """Write JSON, and beside it a CSV with a row an image and method."""
+        write_json(path, self.write())
+        with replacing(path.with_suffix(".csv")) as partial, partial.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["method", "name", *self.metrics])
+            for method in self.errors:
+                table.writerows([method, *(row[key] for key in ("name", *self.metrics))] for row in self._rows(method))
+
+    def _table(self, method: str) -> dict[str, dict[str, float | None]]:
+        return {metric: _plain(self.summary(method, metric)) for metric in self.metrics}
+
+    def _rows(self, method: str) -> list[dict[str, Any]]:
+        """One dictionary an image."""
+        columns = {metric: self.errors[method][metric].tolist() for metric in self.metrics}
+        return [
+            {"name": name} | {metric: _number(values[place]) for metric, values in columns.items()}
+            for place, name in enumerate(self.names)
+        ]
+
+    def comparable(self, baseline: str) -> bool:
+        """Whether some image has the primary error of both."""
+        ours, theirs = (self.errors[method][self.primary] for method in (OURS, baseline))
+        return bool((ours.isfinite() & theirs.isfinite()).any())
+
+
+def ratio_of(
+    first: Sequence[Evaluation],
+    second: Sequence[Evaluation],
+    *,
+    methods: tuple[str, str] = (OURS, OURS),
+    metric: str | None = None,
+) -> Ratio:
+    """Mean error of one set of runs divided by another's, paired by image and by place in the sequences.
+
+    Args:
+        first, second: evaluations on the same images; give runs of the same seed the same place.
+        methods: of each, whose errors count.
+        metric: default: the primary one.
+
+    Raises:
+        ValueError: other images, or another number of runs.
+    """
+    names = first[0].names
+    if len(first) != len(second) or any(one.names != names for one in (*first, *second)):
+        counts = [len(one.names) for one in (*first, *second)]
+        raise ValueError(
+            f"a ratio needs as many runs on either side, on the same images, got {len(first)} and {len(second)} with "
+            f"{counts} images; evaluate all of them on the same split"
+        )
+    metric = metric or first[0].primary
+    a, b = (
+        torch.stack([one.errors[method][metric] for one in side])
+        for side, method in zip((first, second), methods, strict=True)
+    )
+    return ratio(a, b, resamples=first[0].resamples, seed=first[0].seed)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        label: what sets them apart from the other groups.
+        runs: sorted by seed.
+    """
+
+    label: str
+    runs: tuple[Evaluation, ...] = field(repr=False)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the fits."""
+        return tuple(run.protocol["fit"]["seed"] for run in self.runs)
+
+    def summary(self, method: str) -> Summary:
+        """Primary error over seeds and images; both are drawn again for the interval."""
+        values = torch.stack([run.errors[method][run.primary] for run in self.runs])  # [s, n]
+        return pooled(values, resamples=self.runs[0].resamples, seed=self.runs[0].seed)
+
+    def ratio(self, baseline: str) -> Ratio:
+        """The adapters' error divided by their own baseline's."""
+        return ratio_of(self.runs, self.runs, methods=(OURS, baseline))
+
+
+def compare(evaluations: Sequence[Evaluation]) -> list[Group]:
+    """Groups of runs with their seeds pooled, in the order of their first members.
+
+    Raises:
+        ValueError: no evaluation, other images, or the same seed twice in a group.
+    """
+    if not evaluations or any(one.names != evaluations[0].names for one in evaluations):
+        raise ValueError(f"expected evaluations of one split, got {[len(one.names) for one in evaluations]} images")
+    fits = [{key: value for key, value in one.protocol["fit"].items() if key != "seed"} for one in evaluations]
+    groups: dict[str, list[Evaluation]] = {}
+    for one, fit in zip(evaluations, fits, strict=True):
+        groups.setdefault(json.dumps(fit, sort_keys=True), []).append(one)
+    varied = [key for key in fits[0] if len({json.dumps(fit.get(key)) for fit in fits}) > 1]
+    result = []
+    for key, runs in groups.items():
+        label = ", ".join(f"{name} {json.loads(key).get(name)}" for name in varied) or runs[0].protocol["intrinsic"]
+        group = Group(label, tuple(sorted(runs, key=lambda one: one.protocol["fit"]["seed"])))
+        if len(set(group.seeds)) < len(group.seeds):
+            raise ValueError(
+                f"expected one run a seed, got seeds {group.seeds} of {label!r}; leave the repetitions out"
+            )
+        result.append(group)
+    return result
+
+
+def show(evaluation: Evaluation) -> None:
+    """Print two tables: the primary metric with intervals and ratios, and the means of all metrics."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    protocol, primary = evaluation.protocol, evaluation.primary.replace("_", " ")
+    title = f"{protocol['intrinsic']} from {protocol['generator']} on {protocol['data']} {protocol['split']}"
+    first = Table(title=f"{title}, {len(evaluation.names)} images", box=box.SIMPLE_HEAD)
+    for heading in ("method", primary, "95 % interval", "median", "adapter ÷ it"):
+        first.add_column(heading, justify="left" if heading == "method" else "right")
+    for method in evaluation.errors:
+        summary = evaluation.summary(method)
+        interval = f"{number(summary.low)} to {number(summary.high)}"
+        share = number(evaluation.ratio(method).value) if method != OURS and evaluation.comparable(method) else ""
+        cells = (label(method), number(summary.mean), interval, number(summary.median), share)
+        first.add_row(*cells, style="bold" if method == OURS else None)
+    others = Table(title="means of all metrics", box=box.SIMPLE_HEAD)
+    for heading in ("metric", *evaluation.errors):
+        others.add_column(heading.replace("_", " "), justify="left" if heading == "metric" else "right")
+    for metric in evaluation.metrics:
+        means = [number(evaluation.summary(method, metric).mean) for method in evaluation.errors]
+        others.add_row(metric.replace("_", " "), *means)
+    Console().print(first, others, *evaluation.notes, sep="\n")
+
+
+def show_groups(groups: Sequence[Group]) -> None:
+    """Print the primary error of each group and its baselines over the seeds, and what the adapter's is of theirs."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    first = groups[0]
+    table = Table(
+        title=f"{first.runs[0].primary.replace('_', ' ')}, {len(first.runs[0].names)} images", box=box.SIMPLE_HEAD
+    )
+    for heading in ("runs", "seeds", "method", "error [95 %]", "adapter ÷ it [95 %]"):
+        table.add_column(heading, justify="right" if "%" in heading else "left")
+    for group in groups:
+        seeds = ", ".join(map(str, group.seeds))
+        for method in [name for name in group.runs[0].errors if all(name in run.errors for run in group.runs)]:
+            mean = group.summary(method)
+            share = group.ratio(method) if method != OURS else None
+            cells = ["" if share is None else ranged(share.value, share.low, share.high)]
+            head = (group.label, seeds) if method == OURS else ("", "")
+            cells = [label(method), ranged(mean.mean, mean.low, mean.high), *cells]
+            table.add_row(*head, *cells, style="bold" if method == OURS else None)
+        if group is not first and group.seeds == first.seeds:
+            share = ratio_of(first.runs, group.runs)
+            table.add_row("", "", f"{first.label} ÷ {group.label}", "", ranged(share.value, share.low, share.high))
+        table.add_section()
+    Console().print(table)
+
+
+def ranged(value: float, low: float, high: float) -> str:
+    """A number with its interval."""
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def _plain(result: Summary | Ratio) -> dict[str, float | None]:
+    """A summary or ratio as a dictionary for JSON."""
+    return {name: _number(value) for name, value in asdict(result).items()}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _columns(rows: list[dict[str, Any]]) -> Errors:
+    """Rows of a JSON file as columns."""
+    metrics = [name for name in rows[0] if name != "name"]
+    values = {name: [math.nan if row[name] is None else row[name] for row in rows] for name in metrics}
+    return {name: torch.tensor(column, dtype=torch.float64) for name, column in values.items()}

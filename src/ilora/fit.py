@@ -1,0 +1,397 @@
+"""Teach an adapter: one straight line from a configuration to a run folder."""
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ilora import images, tensors
+from ilora.adapters import controls, file, lora
+from ilora.codes import batch, encode, mean_map, placed
+from ilora.config import FitConfig
+from ilora.data import dataset
+from ilora.data.base import Dataset, Subset, select
+from ilora.data.transforms import square
+from ilora.generators import load
+from ilora.generators.base import Generator
+from ilora.intrinsics import intrinsic
+from ilora.intrinsics.base import Intrinsic
+from ilora.ops import color
+from ilora.presets import preset
+from ilora.records import Loss, Record
+from ilora.run import (
+    Run,
+    append,
+    cut,
+    interruption,
+    load_checkpoint,
+    progress,
+    read_json,
+    save_checkpoint,
+    versions,
+    write_json,
+)
+from ilora.team import Team
+
+REPORT = 10  # updates a log line
+HELD_OUT = 16  # validation images that are scored at the end
+SHOWN = 6  # of them on the sheet
+LARGE = 100_000_000  # weights of a network that is faster in bf16 on CPUs with instructions for it
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What learns and what it learns from.
+
+    Attributes:
+        config: resolved.
+        generator: with the adapter attached.
+        kind: what it learns to paint.
+        records: all that it learns from, one row an image or its mirror image.
+        parameters: the weights that move, by name.
+        average: their running averages; empty without ``config.ema``.
+        optimizer: that moves them.
+    """
+
+    config: FitConfig
+    generator: Generator
+    kind: Intrinsic
+    records: Record
+    parameters: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+
+
+def configure(out: Path | str, given: dict[str, Any], *, resume: bool = False) -> FitConfig:
+    """The configuration of a fit from the fields that somebody named.
+
+    Args:
+        out: run folder.
+        given: fields of ``FitConfig``; the others come from the preset (``default`` if none is given), or with
+            ``resume`` from the run.
+        resume: go on with the run in ``out``, if there is one.
+
+    Raises:
+        ValueError: an unknown field or preset, or a value that cannot be.
+    """
+    saved = Run(Path(out)).config
+    if resume and saved.is_file():
+        return FitConfig.read(read_json(saved)).replace(**given)
+    return preset(**{"name": given.get("preset", "default")} | {k: v for k, v in given.items() if k != "preset"})
+
+
+def fit(
+    config: FitConfig,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    on_problem: str = "refuse",
+    dry_run: bool = False,
+    device: str | None = None,
+) -> Path:
+    """Fit an adapter and leave a run folder (``ilora.run.Run``).
+
+    A fit on the CPU that was killed at any moment and resumed ends with the same bits as one that was not.
+
+    Args:
+        config: everything that the result depends on.
+        out: run folder.
+        resume: go on where the run in ``out`` stopped; begin if there is none, return if it is finished.
+        on_problem: refuse or skip faulty examples of a user's folder.
+        dry_run: say what would be done and write nothing.
+        device: such as ``cpu`` or ``cuda:1``; None: the accelerator if there is one.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ValueError: the configuration, the data or the run folder do not allow it.
+        FileExistsError: ``out`` holds a run, and ``resume`` is not asked for.
+        FloatingPointError: the loss is not finite.
+        KeyboardInterrupt: Ctrl-C; what was done is saved.
+    """
+    # Resolve.
+    team, run, kind = Team(device), Run(Path(out).expanduser()), intrinsic(config.intrinsic)
+    if team.rank == 0 and not dry_run:
+        _check_place(run, resume=resume)
+    examples = _labelled(config, on_problem)
+    generator = load(config.generator, device=team.device, readout=config.readout)
+    generator.ask(kind.prompt)
+    config = config.replace(labels=len(examples), precision=_precision(config, generator.network, team.device))
+    source = {"name": config.data, "fingerprint": examples.fingerprint, "labels": examples.names}
+    if dry_run:
+        count = _adapt(generator, config)
+        team.say(json.dumps({"config": config.write(), "data": source, "device": str(team.device)}, indent=2))
+        team.say(f"would teach {generator.name} {kind.name}: {count}; nothing was written")
+        return run.path
+    with team.first():
+        _begin(run, config, source)
+    if run.adapter.is_file():
+        team.say(f"{run.path} is finished")
+        return run.path
+
+    # Codes and targets, once.
+    with team.first():
+        records = encode(generator, kind, examples, mirrored=config.mirror)
+
+    # What learns.
+    count = _adapt(generator, config)
+    team.say(f"{generator.name} learns {kind.name} from {len(examples)} labelled images: {count}")
+    parameters = {name: value for name, value in generator.network.named_parameters() if value.requires_grad}
+    average = {name: value.detach().clone() for name, value in parameters.items()} if config.ema else {}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    learner = Learner(config, generator, kind, placed(records, team.device), parameters, average, optimizer)
+
+    # Learn.
+    _learn(learner, run, team)
+
+    # Result.
+    if team.rank == 0:
+        _finish(learner, run, source, held_out(config, examples))
+    team.say(f"{run.adapter}")
+    return run.path
+
+
+def control(out: Path | str, *, device: str | None = None) -> Path:
+    """The identical fit on random weights, in the run folder ``controls/random-weights`` of a finished or begun run.
+
+    It is made, gone on with, or left alone if it is finished.
+
+    Raises:
+        ValueError: ``out`` is no run, or itself on random weights.
+    """
+    run = Run(Path(out).expanduser())
+    if not run.config.is_file():
+        raise ValueError(f"expected a run folder with {run.config.name}, got {run.path}; make one with ilora fit")
+    config = FitConfig.read(read_json(run.config))
+    if config.random_weights:
+        raise ValueError(f"expected a run on the generator's own weights, got {run.path} with random_weights = true")
+    place = run.control("random-weights").path
+    return fit(config.replace(random_weights=True), place, resume=True, on_problem="skip", device=device)
+
+
+def rate(step: int, config: FitConfig) -> float:
+    """Learning rate of update ``step``: linear warm-up, then constant, or half a cosine to zero."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / (config.warmup + 1)
+    if config.schedule == "constant":
+        return config.lr
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))
+
+
+def held_out(config: FitConfig, fallback: Dataset) -> tuple[str, Dataset]:
+    """Up to ``HELD_OUT`` examples, evenly spread over the validation split; of the labels where there is none."""
+    split, source = "validation", fallback
+    try:
+        with warnings.catch_warnings(action="ignore"):  # the training split has told about the folder
+            source = dataset(config.data, intrinsic=config.intrinsic, split=split, on_problem="skip")
+    except ValueError:  # a small folder may have no such split
+        split = "train"
+    count = min(HELD_OUT, len(source))
+    return split, Subset(source, [index * len(source) // count for index in range(count)])
+
+
+def _labelled(config: FitConfig, on_problem: str) -> Subset:
+    source = dataset(config.data, intrinsic=config.intrinsic, split="train", on_problem=on_problem)
+    return select(source, len(source) if config.labels is None else config.labels, seed=config.seed)
+
+
+def _precision(config: FitConfig, network: nn.Module, device: torch.device) -> str:
+    """fp32 or bf16.
+
+    One forward and backward pass of Stable Diffusion's U-Net at 256 px took 15.1 s in fp32 and 3.9 s in bf16 on a core
+    with AVX-512 BF16; those of ``rooms-diffusion`` (batch 8) 230 ms and 200 to 231 ms, which is not worth its rounding.
+    """
+    if config.precision != "auto":
+        return config.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    large = sum(value.numel() for value in network.parameters()) >= LARGE
+    return "bf16" if device.type == "cpu" and large and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
+
+
+def _check_place(run: Run, *, resume: bool) -> None:
+    """Refuse a folder that is taken.
+
+    Raises:
+        FileExistsError: it holds a run that shall not be resumed, or other files.
+    """
+    if run.config.is_file() and not resume:
+        raise FileExistsError(f"{run.path} holds a run already; go on with it (--resume), or choose another --out")
+    taken = [path.name for path in run.path.glob("*") if not path.name.startswith(".")]
+    if taken and not run.config.is_file():
+        raise FileExistsError(f"{run.path} must be empty or a run, got {taken[0]} in it; choose another --out")
+
+
+def _begin(run: Run, config: FitConfig, source: dict[str, Any]) -> None:
+    """Write down what the run depends on, or check that it was begun with the same.
+
+    Raises:
+        ValueError: it was begun otherwise; the message names the first field that differs.
+    """
+    if not run.config.is_file():
+        write_json(run.config, config.write())
+    begun, wanted = read_json(run.config), config.write()
+    for name in wanted:
+        if begun.get(name) != wanted[name]:
+            raise ValueError(
+                f"{run.path} was begun with {name} = {begun.get(name)!r}, got {wanted[name]!r}; "
+                "resume it as it was begun, or choose another --out"
+            )
+    if not run.data.is_file():
+        write_json(run.versions, versions())
+        write_json(run.data, source)
+    if read_json(run.data)["fingerprint"] != source["fingerprint"]:
+        raise ValueError(f"{config.data!r} has other content than {run.path} was begun with; choose another --out")
+
+
+def _adapt(generator: Generator, config: FitConfig) -> lora.Count:
+    """Attach the adapter; before that, draw the control's random weights and round frozen weights to bf16."""
+    network = generator.network
+    if config.random_weights:
+        controls.randomise(network, config.seed)
+    if config.precision == "bf16" and config.method not in controls.METHODS:
+        nn.Module.to(network, torch.bfloat16)
+    if config.gradient_checkpointing:
+        if not hasattr(network, "enable_gradient_checkpointing"):
+            raise ValueError(
+                f"gradient_checkpointing must be false here: {generator.name} cannot recompute activations"
+            )
+        network.enable_gradient_checkpointing()
+    return lora.attach(network, config.adapter, generator.targets.get(config.targets, config.targets), config.seed)
+
+
+def _learn(learner: Learner, run: Run, team: Team) -> None:
+    """Update after update, from the last checkpoint to the last step."""
+    config, optimizer, weights = learner.config, learner.optimizer, list(learner.parameters.values())
+    first = load_checkpoint(run.checkpoint, learner.parameters, optimizer=optimizer, average=learner.average)
+    before = cut(run.log, first).get("seconds", 0.0) if team.rank == 0 else 0.0
+    losses: list[Tensor] = []
+    began = time.monotonic()
+    with interruption() as asked, progress(learner.kind.name, config.steps, done=first) as tell:
+        for step in range(first, config.steps):
+            # Gradient.
+            rows = batch(step, size=config.batch, count=len(learner.records.code), seed=config.seed)
+            parts = rows[team.rank :: team.size].chunk(config.accumulate)
+            loss, stop = team.unite(weights, sum(_gradient(learner, part, step) for part in parts), stop=asked.is_set())
+            losses.append(loss)
+
+            # Update.
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step, config)
+            if config.clip is not None:
+                nn.utils.clip_grad_norm_(weights, config.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            _average(learner, step)
+
+            # Report and save.
+            done = step + 1
+            save = stop or done % config.checkpoint_every == 0 or done == config.steps
+            if save or done % REPORT == 0:
+                row = _report(losses, config, first_step=done - len(losses))
+                seconds = time.monotonic() - began
+                row |= {"images_per_second": config.batch * (done - first) / seconds, "seconds": before + seconds}
+                losses.clear()
+                tell(done, f"loss {row['loss']:.4g}")
+                if team.rank == 0:
+                    append(run.log, row)
+            if save and team.rank == 0:
+                save_checkpoint(run.checkpoint, done, learner.parameters, optimizer=optimizer, average=learner.average)
+            if stop and done < config.steps:
+                raise KeyboardInterrupt(f"stopped after {done} of {config.steps} updates; resume goes on from there")
+
+
+def _gradient(learner: Learner, rows: Int64[Tensor, " n"], step: int) -> Float[Tensor, ""]:
+    """Add the gradient of these rows' share of the batch's mean loss, and return that share."""
+    config, records = learner.config, learner.records
+    device = next(iter(learner.parameters.values())).device
+    chosen = Record(**{name: value[rows.to(value.device)].to(device) for name, value in vars(records).items()})
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        loss = objective(learner, chosen, step).sum() / config.batch
+    loss.backward()
+    return loss.detach()
+
+
+def objective(learner: Learner, chosen: Record, step: int) -> Loss:
+    """The generator's native loss; over the last ``image_share`` of the updates the intrinsic's own, on the image."""
+    config, generator = learner.config, learner.generator
+    if step >= round(config.steps * (1 - config.image_share)):
+        return learner.kind.loss(generator.forward(chosen.code), chosen.map.float(), chosen.valid)
+    valid = chosen.valid if config.masked else torch.ones_like(chosen.valid)
+    return generator.loss(chosen.code, chosen.target, valid)
+
+
+@torch.no_grad()
+def _average(learner: Learner, step: int) -> None:
+    """Move the averages towards the weights; faster in the beginning, so that they forget the start."""
+    decay = min(learner.config.ema, (1 + step) / (10 + step))
+    for name, value in learner.average.items():
+        value.lerp_(learner.parameters[name], 1 - decay)
+
+
+def _report(losses: Sequence[Float[Tensor, ""]], config: FitConfig, *, first_step: int) -> dict[str, float]:
+    """One log line: the mean loss of the updates since the last one.
+
+    Raises:
+        FloatingPointError: one of them is not finite; the message names the step.
+    """
+    values = torch.stack(list(losses)).tolist()
+    for step, value in enumerate(values, start=first_step):
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss became {value} at step {step} with lr = {rate(step, config):g} and clip = {config.clip}; "
+                f"most likely the learning rate is too high: start anew with --set lr={config.lr / 3:.0e}"
+            )
+    last = first_step + len(values)
+    return {"step": last, "loss": sum(values) / len(values), "lr": rate(last - 1, config)}
+
+
+@torch.no_grad()
+def _finish(learner: Learner, run: Run, source: dict[str, Any], held: tuple[str, Dataset]) -> None:
+    """Write the mean map, the validation sheet and, last, the adapter with its story."""
+    config, generator = learner.config, learner.generator
+    for name, value in learner.average.items():
+        learner.parameters[name].copy_(value)
+    tensors.write(run.mean, mean_map(learner.kind, learner.records), {})
+    scores = {"split": held[0], **_validate(learner, held[1], run.sheet)}
+    about = file.About(
+        generator=config.generator,
+        fingerprint=generator.fingerprint,
+        intrinsic=config.intrinsic,
+        units=learner.kind.units,
+        adapter=config.adapter,
+        readout=config.readout,
+        random_weights=config.seed if config.random_weights else None,
+        fit=config.write(),
+        data=source,
+        scores=scores,
+        versions=versions(),
+    )
+    file.write(run.adapter, lora.state(generator.network), about)
+
+
+def _validate(learner: Learner, held: Dataset, sheet: Path) -> dict[str, float]:
+    """Score held-out images at the generator's resolution, one by one, and show some of them beside the truth."""
+    kind, generator, rows, scores = learner.kind, learner.generator, [], []
+    device = next(iter(learner.parameters.values())).device
+    for index in range(len(held)):
+        example = square(held[index], kind, side=generator.resolution)
+        image, map, valid = example.image[None], example.map[None], example.valid[None]
+        with torch.autocast(device.type, torch.bfloat16, enabled=learner.config.precision == "bf16"):
+            painted = generator.forward(generator.encode(image.to(device)))
+        found = kind.from_image(painted.float().cpu())
+        scores.append(kind.metrics(found, map, valid)[kind.primary])
+        rows.append([color.to_uint8((image + 1) / 2)[0], kind.show(found)[0], kind.show(map)[0]])
+    shown = images.contact_sheet(rows[:SHOWN], ["image", kind.name, "truth"])
+    images.write_preview(sheet, shown, about={"intrinsic": kind.name, "units": kind.units})
+    return {"images": len(held), kind.primary: torch.cat(scores).nanmean().item()}

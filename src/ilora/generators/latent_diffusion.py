@@ -1,0 +1,253 @@
+"""Stable Diffusion 1.x, 2.x and XL, and anything of their form down to the embedded generator: a codec, a U-Net between
+latents, text conditioning. One pass of the U-Net on the clean latent of a picture is what adapters learn to change."""
+
+import inspect
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ilora import generators
+from ilora.adapters.lora import disabled
+from ilora.config import Readout
+from ilora.generators.checkpoints import Parts, codec_factor, fingerprint, open_checkpoint
+from ilora.generators.objective import latent_loss
+from ilora.generators.prompts import Condition, Prompts
+from ilora.records import Code, Image, Loss, Valid
+
+ATTENTION = r"(.*\.)?to_(q|k|v|out\.0)"
+CONVOLUTION = r"(.*\.)?(conv1|conv2|conv_shortcut|proj_in|proj_out|(down|up)samplers\.0\.conv)"
+FEED_FORWARD = r".*\.ff\.net\.(0\.proj|2)"
+TARGETS = {
+    "attention": ATTENTION,  # of the published recipe: all projections of self- and cross-attention
+    "attention+conv": f"{ATTENTION}|{CONVOLUTION}",
+    "ff": FEED_FORWARD,
+    "all": r".*",  # every linear and convolution layer
+}
+
+
+class LatentDiffusion:
+    """See ``ilora.generators.base.Generator``.
+
+    Codes and targets are scaled latents [b, c, h / factor, w / factor], float32.
+
+    Attributes:
+        codec: AutoencoderKL or AutoencoderTiny.
+        scheduler: of diffusers; a copy of it samples.
+        readout: how the U-Net's output becomes the clean latent; may be replaced at any time.
+        prompts: conditioning of prompts; ``prompts.known`` may be filled from a cache, ``prompts.release()`` frees the
+            text encoders.
+        factor: side of a latent cell [px].
+    """
+
+    def __init__(self, name: str, parts: Parts, readout: Readout, device: str | torch.device) -> None:
+        _check(name, parts)
+        self.name = name
+        self.resolution = parts.resolution
+        self.network = _aligned(parts.network.requires_grad_(False).to(device).eval())
+        self.codec = _aligned(parts.codec.requires_grad_(False).to(device).eval())
+        self.scheduler = parts.scheduler
+        self.readout = readout
+        self.prompts = Prompts(parts.text)
+        self.factor = codec_factor(parts.codec)
+        self.targets: dict[str, str | list[str]] = dict(TARGETS)
+        self._parts = parts
+        self._prompt = ""
+        self._moved: dict[str, tuple[Condition, Condition]] = {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weight files, read when first asked for."""
+        return fingerprint(self._parts.files)
+
+    def ask(self, prompt: str) -> None:
+        """Condition ``forward`` and ``loss`` on ``prompt`` from now on; before the first call it is the empty text."""
+        self.prompts(prompt)
+        self._prompt = prompt
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Sides as multiples of ``factor`` with about the area of the training images and the nearest aspect ratio.
+
+        Of the four sizes around the exact one, that with the least error of the aspect ratio.
+        """
+        scale = self.resolution / math.sqrt(height * width)
+
+        def around(side: int) -> list[int]:
+            exact = side * scale / self.factor
+            return [self.factor * max(1, cells) for cells in (math.floor(exact), math.ceil(exact))]
+
+        sizes = [(rows, columns) for rows in around(height) for columns in around(width)]
+        return min(sizes, key=lambda size: abs(math.log(size[0] * width / (size[1] * height))))
+
+    def sample(
+        self, seeds: Sequence[int], prompt: str = "", *, steps: int = 50, guidance: float = 7.5
+    ) -> tuple[Image, Code]:
+        """Paint one image a seed with the checkpoint's own scheduler; each seed's image is the same in any batch.
+
+        Args:
+            steps: of the denoiser.
+            guidance: weight of the prompt against the empty one (Ho & Salimans 2022, eq. 6); 1 leaves it out.
+
+        Returns:
+            Images [-1, 1] at the training resolution, and their latents.
+        """
+        with torch.no_grad(), disabled(self.network):
+            code = self._denoise([torch.Generator().manual_seed(seed) for seed in seeds], prompt, steps, guidance)
+            return self.decode(code).clamp(-1, 1), code
+
+    @torch.no_grad()
+    def encode(self, image: Image) -> Code:
+        """Scaled latent of an image: the mean of the codec's distribution, never a draw from it."""
+        weight = next(self.codec.parameters())
+        encoded = self.codec.encode(image.to(weight.device, weight.dtype))
+        latent = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        return (latent.float() - self._shift) * self.codec.config.scaling_factor
+
+    def target(self, image: Image) -> Code:
+        """The same as ``encode``. The published code draws from the codec's distribution here."""
+        return self.encode(image)
+
+    def decode(self, target: Code) -> Image:
+        """Image of a scaled latent, float32, not clamped; gradients pass."""
+        weight = next(self.codec.parameters())
+        latent = target.to(weight.device).float() / self.codec.config.scaling_factor + self._shift
+        return self.codec.decode(latent.to(weight.dtype)).sample.float()
+
+    def forward(self, code: Code) -> Image:
+        """Image that one pass of the (adapted) U-Net paints from a picture's latent; not clamped, gradients pass."""
+        return self.decode(self.paint(code))
+
+    def loss(self, code: Code, target: Code, valid: Valid) -> Loss:
+        """Mean squared error of the painted latent over valid cells."""
+        return latent_loss(self.paint(code), target.to(self._device), valid.to(self._device))
+
+    def paint(self, code: Code) -> Float[Tensor, "b c rows columns"]:
+        """The clean latent that the U-Net's output stands for, x = image * z + output * o, float32."""
+        image, output = coefficients(self.readout, self.scheduler)
+        latent = code.to(self._device)
+        return image * latent.float() + output * self._network(latent, self.readout.timestep, self._prompt).float()
+
+    @property
+    def _device(self) -> torch.device:
+        return self.network.conv_in.weight.device
+
+    @property
+    def _shift(self) -> float:
+        return getattr(self.codec.config, "shift_factor", None) or 0.0
+
+    def _given(self, prompt: str) -> Condition:
+        """Conditioning of a prompt where the U-Net is and in its type, moved there once."""
+        weight, known = self.network.conv_in.weight, self.prompts(prompt)
+        source, moved = self._moved.get(prompt, (None, {}))
+        if source is not known or any((x.device, x.dtype) != (weight.device, weight.dtype) for x in moved.values()):
+            moved = {name: tensor.to(weight.device, weight.dtype) for name, tensor in known.items()}
+            self._moved[prompt] = known, moved
+        return moved
+
+    def _network(
+        self, latent: Float[Tensor, "b c rows columns"], timestep: float | Tensor, prompt: str, *, zeros: bool = False
+    ) -> Float[Tensor, "b c rows columns"]:
+        """Output of the U-Net in its own type, for one prompt and one time step."""
+        weight = self.network.conv_in.weight
+        batch, _, rows, columns = latent.shape
+        given = {name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in self._given(prompt).items()}
+        if zeros:
+            given = {name: torch.zeros_like(tensor) for name, tensor in given.items()}
+        added = None
+        if "pooled" in given:
+            side = [rows * self.factor, columns * self.factor]  # [px]: original size, crop corner, target size
+            times = torch.tensor([[*side, 0, 0, *side]], device=weight.device, dtype=weight.dtype)
+            added = {"text_embeds": given["pooled"], "time_ids": times.expand(batch, -1)}
+        return self.network(
+            latent.to(weight.device, weight.dtype),
+            timestep,
+            encoder_hidden_states=given["states"],
+            added_cond_kwargs=added,
+        ).sample
+
+    def _denoise(
+        self, draws: list[torch.Generator], prompt: str, steps: int, guidance: float
+    ) -> Float[Tensor, "b c rows columns"]:
+        """Latents from noise, one generator an image, so that a batch does not mix them."""
+        side = self.resolution // self.factor
+        shape = (1, self.network.config.in_channels, side, side)
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        scheduler.set_timesteps(steps)
+        noise = torch.cat([torch.randn(shape, generator=draw) for draw in draws])
+        latent = noise.to(self._device) * scheduler.init_noise_sigma
+        takes = inspect.signature(scheduler.step).parameters
+        extra: dict[str, Any] = {"generator": draws} if "generator" in takes else {}
+        for time in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(latent, time)
+            output = self._network(scaled, time, prompt).float()
+            if guidance != 1:
+                empty = self._network(scaled, time, "", zeros=self._parts.zeros).float()
+                output = empty + guidance * (output - empty)
+            latent = scheduler.step(output, time, latent, **extra).prev_sample
+        return latent
+
+
+def coefficients(readout: Readout, scheduler: Any) -> tuple[float, float]:
+    """Weights of the latent z and of the network's output o in the clean latent x = image * z + output * o.
+
+    Where the readout leaves them open: with z = alpha x + sigma e, a network that predicts e gives
+    (z - sigma o) / alpha, one that predicts v = alpha e - sigma x gives alpha z - sigma o (Salimans & Ho 2022,
+    section 4), one that predicts x gives o.
+
+    Raises:
+        ValueError: the time step is not one of the schedule's, or e is predicted where the signal is gone.
+    """
+    steps = len(scheduler.alphas_cumprod)
+    if not 0 <= readout.timestep < steps:
+        raise ValueError(f"timestep must be in 0..{steps - 1} of {type(scheduler).__name__}, got {readout.timestep}")
+    if readout.image is not None and readout.output is not None:
+        return readout.image, readout.output
+    abar = float(scheduler.alphas_cumprod[readout.timestep])
+    alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon" and alpha < 1e-3:  # Stable Diffusion ends at 0.068, zero-signal schedules at 2e-4 or 0
+        raise ValueError(
+            f"predicted noise says nothing of the image at timestep {readout.timestep}, where alpha is {alpha:.1g}; "
+            "give the readout's image and output, or an earlier timestep"
+        )
+    noise = (1 / alpha, -sigma / alpha) if kind == "epsilon" else (0.0, 0.0)
+    image, output = {"epsilon": noise, "v_prediction": (alpha, -sigma), "sample": (0.0, 1.0)}[kind]
+    return image if readout.image is None else readout.image, output if readout.output is None else readout.output
+
+
+def load(name: str, *, device: str | torch.device, dtype: torch.dtype, readout: Readout) -> LatentDiffusion:
+    """Open an embedded generator, a path or a hub id; see ``ilora.generators.load``."""
+    path = str(generators.WEIGHTS / name) if name in generators.embedded() else name
+    return LatentDiffusion(name, open_checkpoint(path, dtype), readout, device)
+
+
+def _aligned(model: nn.Module) -> nn.Module:
+    """Weights in memory of their own. Mapped from a file they begin anywhere, and kernels round by where they begin:
+    the same weights would give other last bits from another file, or after a copy came back."""
+    for parameter in model.parameters():
+        if parameter.data_ptr() % 64:
+            parameter.data = parameter.data.clone()
+    return model
+
+
+def _check(name: str, parts: Parts) -> None:
+    """Refuse U-Nets that want more than a latent, a time and a prompt."""
+    config, channels = parts.network.config, parts.codec.config.latent_channels
+    if config.in_channels != channels or config.out_channels != channels:
+        raise ValueError(
+            f"{name}: the U-Net must map the codec's {channels} channels to as many, got {config.in_channels} to "
+            f"{config.out_channels}; models for inpainting and editing are of another kind"
+        )
+    if config.class_embed_type or config.addition_embed_type not in (None, "text_time"):
+        asked = config.class_embed_type or config.addition_embed_type
+        raise ValueError(f"{name}: only text conditions the U-Net of SD 1.x, 2.x and XL, this one wants {asked!r}")
+    kind = parts.scheduler.config.get("prediction_type")
+    if kind not in ("epsilon", "v_prediction", "sample") or not hasattr(parts.scheduler, "alphas_cumprod"):
+        raise ValueError(
+            f"{name}: the scheduler must be of a diffusion that predicts epsilon, v_prediction or sample, "
+            f"got {type(parts.scheduler).__name__} with {kind!r}"
+        )

@@ -1,0 +1,147 @@
+"""Means over images with bootstrap intervals, and paired ratios of two methods.
+
+Percentile bootstrap: Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 13.3. Images are drawn with
+replacement, so an interval says how the mean would move on another draw of test images of the same kind.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+CHUNK = 1 << 22  # cells of one block of resampling counts, 32 MiB
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Location of one metric over the images of a data set.
+
+    Attributes:
+        mean: over images with a number.
+        median: over the same images.
+        low, high: bounds of the bootstrap interval of the mean.
+        count: images with a number.
+    """
+
+    mean: float
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+def counts(n: int, *, resamples: int, seed: int) -> Iterator[Float[Tensor, "r n"]]:
+    """How often each of ``n`` items is drawn in each resample, in blocks of a bounded size.
+
+    Every row sums to ``n``. The same arguments give the same draws.
+    """
+    size = max(1, CHUNK // max(n, 1))
+    for index, start in enumerate(range(0, resamples, size)):
+        yield _block(n, min(size, resamples - start), seed * 1_000_003 + index)
+
+
+@lru_cache(maxsize=1)  # all metrics and methods of a table are resampled alike
+def _block(n: int, rows: int, seed: int) -> Float[Tensor, "rows n"]:
+    """``rows`` resamples of ``n`` items."""
+    drawn = torch.randint(n, (rows, n), generator=torch.Generator().manual_seed(seed))
+    one = torch.ones(1, 1, dtype=torch.float64).expand(rows, n)
+    return torch.zeros(rows, n, dtype=torch.float64).scatter_add_(1, drawn, one)
+
+
+def summarise(values: Float[Tensor, " n"], *, resamples: int = 10_000, seed: int = 0, level: float = 0.95) -> Summary:
+    """Mean, median and percentile bootstrap interval of the mean.
+
+    Args:
+        values: one number an image; NaN marks an image that has none, and is left out.
+        resamples: bootstrap draws.
+        seed: of the draws.
+        level: share of the draws inside the interval, in (0, 1).
+
+    Returns:
+        The summary; NaN throughout where no image has a number.
+    """
+    kept = values[~values.isnan()].double()  # [m], m <= n
+    if not len(kept):
+        return Summary(mean=float("nan"), median=float("nan"), low=float("nan"), high=float("nan"), count=0)
+    means = torch.cat([drawn @ kept for drawn in counts(len(kept), resamples=resamples, seed=seed)]) / len(kept)  # [r]
+    low, high = _percentiles(means, level)
+    return Summary(mean=kept.mean().item(), median=kept.quantile(0.5).item(), low=low, high=high, count=len(kept))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Mean of one method divided by the mean of another on the same images.
+
+    Attributes:
+        value: ratio of the means over seeds and images; below 1 the first method has the smaller error.
+        low, high: bounds of the paired bootstrap interval.
+        seeds, images: what was pooled.
+    """
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+    images: int
+
+
+def ratio(
+    first: Float[Tensor, "s n"],
+    second: Float[Tensor, "s n"],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Ratio:
+    """Paired ratio of means: the same images and the same seeds are drawn for both methods.
+
+    Args:
+        first: error of one method, a row a seed, a column an image.
+        second: error of the other one; row s was fitted with the same seed, column i is the same image.
+        resamples: bootstrap draws, of seeds and of images at once.
+        seed: of the draws.
+        level: share of the draws inside the interval, in (0, 1).
+
+    Raises:
+        ValueError: no image has a number in every row of both.
+    """
+    kept = ~(first.isnan() | second.isnan()).any(0)  # [n]
+    if not kept.any():
+        raise ValueError(f"a ratio needs an image with a number in every row, got none among {first.shape[1]}; "
+                         "compare metrics that both methods have")  # fmt: skip
+    a, b = first[:, kept].double(), second[:, kept].double()  # [s, m]
+    rows, images = a.shape
+    draws = []
+    seeds = torch.cat(list(counts(rows, resamples=resamples, seed=seed + 1)))  # [r, s]
+    for drawn in counts(images, resamples=resamples, seed=seed):
+        block, seeds = seeds[: len(drawn)], seeds[len(drawn) :]
+        draws.append(((block @ a) * drawn).sum(1) / ((block @ b) * drawn).sum(1))
+    low, high = _percentiles(torch.cat(draws), level)
+    return Ratio(value=(a.mean() / b.mean()).item(), low=low, high=high, seeds=rows, images=images)
+
+
+def pooled(values: Float[Tensor, "s n"], *, resamples: int = 10_000, seed: int = 0, level: float = 0.95) -> Summary:
+    """Summary over seeds and images at once; seeds and images are both drawn with replacement.
+
+    Args:
+        values: a row a seed, a column an image; images with a NaN in any row are left out.
+        resamples: bootstrap draws.
+        seed: of the draws.
+        level: share of the draws inside the interval, in (0, 1).
+    """
+    kept = values[:, ~values.isnan().any(0)]  # [s, m]
+    if not kept.numel():
+        return summarise(kept.flatten(), resamples=resamples, seed=seed, level=level)
+    mean = ratio(kept, torch.ones_like(kept), resamples=resamples, seed=seed, level=level)
+    middle = kept.double().mean(0).quantile(0.5).item()
+    return Summary(mean=mean.value, median=middle, low=mean.low, high=mean.high, count=kept.shape[1])
+
+
+def _percentiles(draws: Float[Tensor, " r"], level: float) -> tuple[float, float]:
+    """Bounds that leave (1 - level) / 2 of the draws on either side."""
+    bounds = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
+    low, high = draws.quantile(bounds).tolist()
+    return low, high

@@ -1,0 +1,49 @@
+"""The tensor types that every part of ilora shares.
+
+Legend for shapes: b images, c channels, h w pixels, n tokens.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Image = Float[Tensor, "b 3 h w"]  # sRGB, [-1, 1]
+Map = Float[Tensor, "b c h w"]  # physical values; each intrinsic declares its units and axes
+Valid = Bool[Tensor, "b 1 h w"]  # True where the map holds a measurement
+Code = Float[Tensor, "b ..."]  # what a generator paints from: a latent, a style, a token embedding
+Loss = Float[Tensor, "b"]  # one number an image, never reduced over the batch
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled picture at its own size, as a data set hands it out.
+
+    Attributes:
+        name: unique in its data set; outputs are named after it.
+        image: picture, sRGB in [-1, 1].
+        map: physical values of one intrinsic, in that intrinsic's units and axes.
+        valid: True where ``map`` holds a measurement.
+    """
+
+    name: str
+    image: Float[Tensor, "3 h w"]
+    map: Float[Tensor, "c h w"]
+    valid: Bool[Tensor, "1 h w"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A batch that a generator learns from: codes of pictures beside the maps of the same scenes.
+
+    Attributes:
+        code: what the generator paints each picture from.
+        target: what the generator's native loss compares with (``Generator.target``); made once and cached.
+        map: physical values at the generator's resolution.
+        valid: True where ``map`` holds a measurement.
+    """
+
+    code: Code
+    target: Code
+    map: Map
+    valid: Valid

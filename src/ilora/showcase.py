@@ -1,0 +1,176 @@
+"""The page of an evaluation: the result, its table, how it is spread over the images, and pictures good and bad."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ilora.data.base import Dataset
+from ilora.evaluation import BOUNDS, OURS, Evaluation, label, ranged
+from ilora.intrinsics.base import Intrinsic
+from ilora.ops import color, resample
+from ilora.records import Example, Image, Map, Valid
+from ilora.report import Bar, Bars, Gallery, Histogram, Page, Picture, Section, Table, number
+
+SIDE = 256  # longest side of a picture on the page [px]
+EACH = 2  # images shown from each end and from the middle
+SHEET = 24  # images on the contact sheet
+MEANINGS = {
+    OURS: "this run.",
+    "codec_ceiling": "the true map, drawn by the frozen decoder; no adapter can do better.",
+    "random_weights": "the identical fit on a network of random weights: what the labels alone give.",
+    "mean_map": "one answer for all pictures.",
+    "untouched": "the generator's own answer when asked for the map.",
+    "identity": "the photo itself, taken for the map.",
+}
+CITED = ("random_weights", "mean_map")  # baselines that the headline names
+TOP = 1.0  # error at the end of the scale: distance of the pictures that stand for the maps, of 2 in each channel
+
+Painter = Callable[[Image, Map, Valid], Map]
+
+
+def page(evaluation: Evaluation, examples: Dataset, painters: Mapping[str, Painter], kind: Intrinsic) -> Page:
+    """The page of one evaluation.
+
+    Args:
+        examples: the data set that was evaluated.
+        painters: the methods, as ``evaluate`` ran them.
+        kind: the intrinsic.
+    """
+    protocol, fit = evaluation.protocol, evaluation.protocol["fit"]
+    facts = {
+        "generator": protocol["generator"],
+        "data": f"{Path(protocol['data']).name}, {protocol['split']}, {len(evaluation.names)} images",
+        "adapter": f"{fit.get('method', '?')}, rank {fit.get('rank', '?')}, {fit.get('targets', '?')}",
+        "labels": str(protocol["labels"]),
+        "seed": str(fit.get("seed", "?")),
+        "metrics": protocol["metrics"],
+        "interval": protocol["interval"],
+        "units": protocol["units"],
+    }
+    sections = (
+        result(evaluation),
+        extremes(evaluation, examples, painters, kind),
+        sheet(evaluation, examples, painters[OURS], kind),
+    )
+    return Page(f"{kind.name} from {protocol['generator']}", headline(evaluation), facts, sections)
+
+
+def headline(evaluation: Evaluation) -> str:
+    """The result in a sentence: the error, and what share of the baselines' errors that is."""
+    cited = [name for name in CITED if name in evaluation.errors]
+    shares = [f"{number(evaluation.ratio(name).value)} × {label(name)}" for name in cited]
+    result = f"{_words(evaluation.primary)} {number(evaluation.summary(OURS).mean)}"
+    return f"{result}: {', '.join(shares)}" if shares else result
+
+
+def result(evaluation: Evaluation) -> Section:
+    """Bars of the primary metric, the table of all metrics, and how the primary one is spread over the images."""
+    kinds = {OURS: "ours"} | dict.fromkeys(BOUNDS, "bound")
+    bars = []
+    for method in evaluation.errors:
+        summary = evaluation.summary(method)
+        kind = kinds.get(method, "baseline")
+        bars.append(Bar(label(method), summary.mean, low=summary.low, high=summary.high, kind=kind))
+    primary = _words(evaluation.primary)
+    spread = tuple(evaluation.errors[OURS][evaluation.primary].tolist())
+    words = [f"{label(name)}: {meaning}" for name, meaning in MEANINGS.items() if name in evaluation.errors]
+    blocks = (
+        Bars(tuple(bars), primary, f"{primary}, mean over images with its 95 % interval; lower is better"),
+        table(evaluation),
+        Histogram(spread, primary, f"{primary} of each image"),
+    )
+    return Section("Result", "\n".join([*words, *evaluation.notes]), blocks)
+
+
+def table(evaluation: Evaluation) -> Table:
+    """Means of all metrics for all methods, with the interval of the primary one."""
+    rows = []
+    for method in evaluation.errors:
+        first, *others = (evaluation.summary(method, metric) for metric in evaluation.metrics)
+        cells = [ranged(first.mean, first.low, first.high), *(number(summary.mean) for summary in others)]
+        rows.append((label(method), *cells))
+    names = [_words(metric) for metric in evaluation.metrics]
+    caption = f"Means over {len(evaluation.names)} images. {evaluation.protocol['metrics']}"
+    strong = frozenset({list(evaluation.errors).index(OURS)})
+    return Table(("method", f"{names[0]} [95 %]", *names[1:]), tuple(rows), caption, strong)
+
+
+def extremes(evaluation: Evaluation, examples: Dataset, painters: Mapping[str, Painter], kind: Intrinsic) -> Section:
+    """The best, middle and worst images with the maps of all methods and the error of the adapter."""
+    order = evaluation.order()
+    middle = max(0, len(order) // 2 - EACH // 2)
+    chosen = dict.fromkeys([*order[:EACH], *order[middle : middle + EACH], *order[-EACH:]])
+    rows = tuple(_row(evaluation, examples, place, painters=painters, kind=kind) for place in chosen)
+    columns = ("photo", "truth", "adapter", "error", *(label(name) for name in evaluation.baselines))
+    caption = (
+        f"Error: distance between the pictures that stand for the two maps, from violet, 0, to pale yellow, {TOP} and "
+        "more of at most 2; black has no truth."
+    )
+    text = f"Ordered by {_words(evaluation.primary)}, which stands below each photo and each method's map."
+    return Section("Best, middle, worst", text, (Gallery(columns, rows, caption),))
+
+
+def sheet(evaluation: Evaluation, examples: Dataset, paint: Painter, kind: Intrinsic) -> Section:
+    """The first images, each with the truth and the adapter's map, two in a row."""
+    cells: list[tuple[Picture, ...]] = []
+    for example in (examples[place] for place in range(min(SHEET, len(evaluation.names)))):
+        map = _painted(paint, example)
+        cells.append((_photo(example), _shown(kind, example.map, "truth"), _shown(kind, map, "adapter")))
+    rows = tuple(sum(cells[first : first + 2], ()) for first in range(0, len(cells), 2))
+    gallery = Gallery(("photo", "truth", "adapter") * 2, rows)
+    return Section("Sheet", f"The first {len(cells)} images of the split.", (gallery,))
+
+
+def _row(
+    evaluation: Evaluation, examples: Dataset, place: int, *, painters: Mapping[str, Painter], kind: Intrinsic
+) -> tuple[Picture, ...]:
+    """Photo, truth, the adapter's map and its error, and the baselines' maps of one image."""
+    example = examples[place]
+    maps = {method: _painted(paint, example) for method, paint in painters.items()}
+    errors = {method: number(evaluation.errors[method][evaluation.primary][place].item()) for method in maps}
+    wrong = _wrong(kind, maps[OURS], example)
+    return (
+        _photo(example),
+        _shown(kind, torch.where(example.valid, example.map, torch.nan), "truth"),
+        _shown(kind, maps[OURS], errors[OURS]),
+        Picture(_small(wrong)[0], "error"),
+        *(_shown(kind, maps[method], errors[method]) for method in evaluation.baselines),
+    )
+
+
+def _painted(paint: Painter, example: Example) -> Float[Tensor, "c h w"]:
+    """A method's map of one example."""
+    return paint(example.image[None], example.map[None], example.valid[None])[0].cpu()
+
+
+def _wrong(kind: Intrinsic, map: Float[Tensor, "c h w"], example: Example) -> UInt8[Tensor, "1 3 h w"]:
+    """Distance of the pictures that stand for a map and the truth, in colour; black where there is no truth."""
+    valid = example.valid[None]
+    images = (kind.to_image(values[None], valid) for values in (map, example.map))
+    apart = torch.sub(*images).square().mean(1, keepdim=True).sqrt()  # [1, 1, h, w], 0 to 2
+    return color.to_uint8(torch.where(valid, color.heat(apart / TOP), 0))
+
+
+def _photo(example: Example) -> Picture:
+    """The picture under its name."""
+    return Picture(_small(color.to_uint8((example.image[None] + 1) / 2))[0], example.name)
+
+
+def _shown(kind: Intrinsic, map: Float[Tensor, "c h w"], words: str) -> Picture:
+    """A map as people see it."""
+    return Picture(_small(kind.show(map[None]))[0], words)
+
+
+def _small(pixels: UInt8[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b 3 rows columns"]:
+    """Pictures no larger than ``SIDE``."""
+    height, width = pixels.shape[-2:]
+    scale = min(1.0, SIDE / max(height, width))
+    sized = resample.resize(pixels / 255, max(1, round(height * scale)), max(1, round(width * scale)))
+    return color.to_uint8(sized)
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")

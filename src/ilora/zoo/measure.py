@@ -1,0 +1,144 @@
+"""Measure a trained generator and its ladder, and write the card: codec ceilings, quality, samples, loss curves."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ilora import data, intrinsics
+from ilora.config import Readout
+from ilora.generators import load
+from ilora.generators.base import Generator
+from ilora.images import contact_sheet
+from ilora.records import Image
+from ilora.run import replacing, write_json
+from ilora.zoo import quality
+from ilora.zoo.pictures import Pictures, read_pictures
+from ilora.zoo.recipes import Recipe, recipe
+from ilora.zoo.train import rung
+
+PAINTED = 256  # pictures that quality is measured on
+PARTS = ("vae", "unet", "text_encoder")
+
+
+def write_card(name: str, pictures: Path | str, out: Path | str, *, description: str) -> Path:
+    """Measure what ``train`` left in ``out`` and write ``card.json`` and ``samples.png`` beside the weights.
+
+    Args:
+        name: the recipe that was trained.
+        pictures: the shards that it was trained on; its held-out pictures are what quality is measured against.
+        out: the training's folder.
+        description: one line for the card.
+
+    Returns:
+        The pipeline's folder, complete.
+    """
+    chosen, out = recipe(name), Path(out)
+    shown, held = read_pictures(pictures, limit=chosen.pictures).split(chosen.held_out)
+    encoder = scene_encoder(shown, out / "encoder")
+    place = out / "generator"
+    generator = load(str(place))
+    ladder = [measure_rung(chosen, out, path, encoder, held) for path in sorted((out / "denoiser" / "snapshots").iterdir())]
+    sizes = {part: _weights(place / part) for part in PARTS}
+    facts = {
+        "description": description,
+        "recipe": chosen.write(),
+        "parameters": {part: count for part, (count, _) in sizes.items()},
+        "megabytes": sum(size for _, size in sizes.values()) / 1e6,
+        "data": f"{len(shown):,} rendered rooms of {chosen.size} px (seeds {shown.seeds[0]} to {shown.seeds[-1]}) and their captions",
+        "images_seen": {
+            "codec": chosen.codec.steps * chosen.codec.batch,
+            "denoiser": chosen.denoiser.steps * chosen.denoiser.batch,
+        },
+        "loss": {part: _curve(out / part / "log.jsonl") for part in ("codec", "denoiser")},
+        "ceiling_protocol": "rooms test split, mean over images",
+        "ceiling": ceiling(generator),
+        "quality_protocol": f"{PAINTED} pictures for captions of held-out scenes against {len(held)} held-out pictures, "
+        f"25 steps, no guidance, scene encoder v{quality.VERSION}",
+        "ladder": ladder,
+    }
+    write_json(place / "card.json", facts)
+    sheet(generator, held, place / "samples.png")
+    return place
+
+
+def scene_encoder(shown: Pictures, folder: Path) -> quality.SceneEncoder:
+    """The frozen scene encoder, trained the first time."""
+    return quality.train_encoder(shown, folder).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def paint(generator: Generator, captions: Sequence[str], *, batch: int = 32) -> Image:
+    """One picture for each caption; picture i is drawn from seed i."""
+    parts = []
+    for begin in range(0, len(captions), batch):
+        words = list(captions[begin : begin + batch])
+        parts.append(generator.sample(range(begin, begin + len(words)), words)[0])
+    return torch.cat(parts).float().cpu()
+
+
+def measure_rung(
+    chosen: Recipe, out: Path, snapshot: Path, encoder: quality.SceneEncoder, held: Pictures
+) -> dict[str, float]:
+    """Quality of one snapshot of the ladder; measured once and kept beside it."""
+    kept = out / "ladder" / f"{snapshot.stem}.json"
+    if not kept.exists():
+        generator = load(str(rung(chosen.name, out, snapshot, out / "ladder" / snapshot.stem)))
+        painted = paint(generator, held.captions[:PAINTED])
+        write_json(kept, {"images": int(snapshot.stem)} | quality.measure(encoder, painted, held.images(slice(None))))
+    return json.loads(kept.read_text())
+
+
+@torch.no_grad()
+def ceiling(generator: Generator, split: str = "test") -> dict[str, dict]:
+    """How well the frozen codec draws true maps that it never saw: normals [deg], the others PSNR of their image [dB]."""
+    rows = {}
+    for name in intrinsics.NAMES:
+        kind = intrinsics.intrinsic(name)
+        errors = []
+        for example in data.dataset("rooms", intrinsic=name, split=split):
+            truth, valid = example.map[None], example.valid[None]
+            image = kind.to_image(truth, valid)
+            painted = generator.decode(generator.target(image)).clamp(-1, 1)
+            if name == "normal":
+                errors.append(float(kind.metrics(kind.from_image(painted), truth, valid)["mean_angle"]))
+            else:
+                errors.append(float(_psnr(painted, image, valid)))
+        rows[name] = {"value": sum(errors) / len(errors), "unit": "deg" if name == "normal" else "dB"}
+    return rows
+
+
+def _psnr(a: Image, b: Image, valid: Tensor) -> Float[Tensor, ""]:
+    """Peak signal-to-noise ratio [dB] of images in [-1, 1] over valid pixels."""
+    squared = ((a - b) / 2).square()[valid.expand_as(a)]
+    return -10 * squared.mean().log10()
+
+
+def sheet(generator: Generator, held: Pictures, path: Path) -> None:
+    """24 painted pictures with the captions that asked for them, guided."""
+    words = held.captions[:24]
+    painted = generator.sample(range(len(words)), words, guidance=2.5)[0]
+    rows = [[picture for picture in painted[begin : begin + 8]] for begin in range(0, 24, 8)]
+    with replacing(path) as partial:
+        contact_sheet(rows).save(partial, format="PNG")
+
+
+def _weights(folder: Path) -> tuple[int, int]:
+    """Number of weights and size in bytes of one part of a pipeline."""
+    count = size = 0
+    for path in folder.glob("*.safetensors"):
+        count += sum(value.numel() for value in load_file(path).values())
+        size += path.stat().st_size
+    return count, size
+
+
+def _curve(log: Path, points: int = 12) -> list[dict]:
+    """Evenly spaced rows of a training log: images seen and running loss."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    last = len(rows) - 1
+    chosen = sorted({round(i * last / (points - 1)) for i in range(points)})
+    return [{"images": rows[i]["images"], "loss": round(rows[i]["loss"], 5)} for i in chosen]

@@ -1,0 +1,114 @@
+"""Train an embedded generator from pictures and captions to a shipped folder, stage after stage, resumable."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ilora.zoo import codec, denoiser
+from ilora.zoo.pictures import Pictures, read_pictures
+from ilora.zoo.recipes import Recipe, recipe
+
+
+def train(name: str, pictures: Path | str, out: Path | str, *, device: str | None = None) -> Path:
+    """Train codec, then denoiser and text encoder; leave a diffusers pipeline folder in ``out/generator``.
+
+    A stage that is finished is not run again; a stage that was stopped goes on from its last checkpoint.
+
+    Args:
+        name: a recipe's name.
+        pictures: folder of webdataset shards of rendered pictures with captions.
+        out: checkpoints, logs, ladder snapshots and the result.
+        device: where to train; a GPU if there is one.
+
+    Returns:
+        The pipeline's folder.
+
+    Raises:
+        ValueError: no such recipe, no pictures, or ``out`` belongs to another recipe.
+    """
+    chosen, out = recipe(name), Path(out)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _claim(chosen, out)
+    shown, _ = read_pictures(pictures, limit=chosen.pictures).split(chosen.held_out)
+
+    head = codec.train_codec(chosen, shown[: chosen.codec_pictures], out / "codec", device=device).requires_grad_(False)
+    pair, words = _pair(chosen, shown.captions, out / "tokenizer", device=device)
+    codes = _latents(head, shown, out / "latents.safetensors", device=device)
+    tokens = denoiser.tokenise(words, shown.captions).to(device)
+    empty = denoiser.tokenise(words, [""]).to(device)
+    denoiser.train_denoiser(chosen, pair, codes, tokens, empty, folder=out / "denoiser")
+    return assemble(head, pair, words, out / "generator")
+
+
+def assemble(head: torch.nn.Module, pair: denoiser.Pair, words: "CLIPTokenizer", folder: Path) -> Path:  # noqa: F821
+    """Write the parts as a Stable Diffusion pipeline folder in half precision."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline(
+        vae=head,
+        unet=pair.unet,
+        text_encoder=pair.text,
+        tokenizer=words,
+        scheduler=denoiser.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    pipeline.to(torch.float16).save_pretrained(fresh)
+    pipeline.to(torch.float32)
+    # transformers loads at the precision that this file names; the rest of the pipeline loads at single precision.
+    story = fresh / "text_encoder" / "config.json"
+    story.write_text(json.dumps(json.loads(story.read_text()) | {"dtype": "float32"}, indent=2))
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+    return folder
+
+
+def rung(name: str, out: Path | str, snapshot: Path, folder: Path) -> Path:
+    """A pipeline folder of one snapshot of the ladder that ``train`` left in ``out/denoiser/snapshots``."""
+    chosen, out = recipe(name), Path(out)
+    head = codec.build(chosen)
+    head.load_state_dict(load_file(out / "codec" / "checkpoint" / "averaged.safetensors"))
+    pair, words = _pair(chosen, [], out / "tokenizer", device="cpu")
+    pair.load_state_dict(load_file(snapshot))
+    return assemble(head, pair, words, folder)
+
+
+def _claim(chosen: Recipe, out: Path) -> None:
+    """Write the recipe down, or refuse a folder that was begun with another."""
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / "recipe.json"
+    wanted = json.loads(json.dumps(chosen.write()))
+    if note.exists() and json.loads(note.read_text()) != wanted:
+        raise ValueError(f"expected an empty folder or one of the same recipe, got {out} of another; choose another --out")
+    note.write_text(json.dumps(wanted, indent=1))
+
+
+def _pair(
+    chosen: Recipe, captions: list[str], folder: Path, *, device: str
+) -> tuple[denoiser.Pair, "CLIPTokenizer"]:  # noqa: F821
+    """Fresh denoiser and text encoder, and the tokenizer (made from the captions the first time)."""
+    from transformers import CLIPTokenizer
+
+    made = (folder / "tokenizer_config.json").is_file()
+    words = CLIPTokenizer.from_pretrained(folder) if made else denoiser.tokenizer(chosen, captions, folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(chosen.denoiser.seed)
+        text = denoiser.build_text(chosen, len(words), words.bos_token_id, words.eos_token_id)
+        pair = denoiser.Pair(denoiser.build_unet(chosen), text)
+    return pair.to(device, memory_format=torch.channels_last), words
+
+
+def _latents(head: torch.nn.Module, shown: Pictures, path: Path, *, device: str) -> torch.Tensor:
+    """Latents of all pictures, then of all mirror images [2 n, c, h, w]; made once."""
+    if not path.is_file():
+        both = [denoiser.latents(head, shown, mirrored=mirrored, device=device) for mirrored in (False, True)]
+        partial = path.with_suffix(".partial")
+        save_file({"latents": torch.cat(both).cpu().contiguous()}, partial)
+        partial.rename(path)
+    return load_file(path)["latents"].to(device)

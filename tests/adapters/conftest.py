@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import pytest
+from diffusers import UNet2DConditionModel
+
+from tests import tiny
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Stable Diffusion 1.x in diffusers' layout."""
+    made = tmp_path_factory.mktemp("sd")
+    tiny.pipeline("1", made)
+    return made
+
+
+@pytest.fixture
+def unet(folder: Path) -> UNet2DConditionModel:
+    """Its denoiser, new for each test."""
+    return UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True).eval().requires_grad_(False)

@@ -1,0 +1,88 @@
+import torch
+from scipy import stats
+from torch.testing import assert_close
+
+from ilora.ops.statistics import counts, pooled, ratio, summarise
+
+NAN = float("nan")
+
+
+def test_summary_of_numbers_by_hand():
+    summary = summarise(torch.tensor([1.0, 2.0, 6.0, NAN]))
+    assert (summary.mean, summary.median, summary.count) == (3.0, 2.0, 3)
+    assert summary.low >= 1.0 and summary.high <= 6.0 and summary.low < 3.0 < summary.high
+
+
+def test_interval_agrees_with_scipy():
+    values = torch.rand(80, generator=torch.Generator().manual_seed(1)).double() ** 3
+    reference = stats.bootstrap((values.numpy(),), lambda x, axis: x.mean(axis), n_resamples=10_000,
+                                method="percentile", random_state=0).confidence_interval  # fmt: skip
+    summary = summarise(values)
+    width = reference.high - reference.low
+    assert abs(summary.low - reference.low) < 0.03 * width
+    assert abs(summary.high - reference.high) < 0.03 * width
+
+
+def test_interval_is_seeded_and_scales_with_the_values():
+    values = torch.rand(30, generator=torch.Generator().manual_seed(2))
+    once, again, doubled, other = summarise(values), summarise(values), summarise(2 * values), summarise(values, seed=7)
+    assert once == again
+    assert_close(torch.tensor([doubled.low, doubled.high]), 2 * torch.tensor([once.low, once.high]))
+    assert once.low != other.low
+
+
+def test_global_random_state_is_left_alone():
+    state = torch.get_rng_state()
+    summarise(torch.rand(5, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_blocks_draw_every_resample_once(monkeypatch):
+    monkeypatch.setattr("ilora.ops.statistics.CHUNK", 50)
+    blocks = list(counts(7, resamples=100, seed=0))
+    assert len(blocks) > 1 and sum(len(block) for block in blocks) == 100
+    assert all((block.sum(1) == 7).all() for block in blocks)
+
+
+def test_nothing_measured_gives_nan_and_one_image_gives_a_point():
+    nothing = summarise(torch.tensor([NAN, NAN]))
+    assert nothing.count == 0 and nothing.mean != nothing.mean
+    single = summarise(torch.tensor([4.0]))
+    assert (single.mean, single.low, single.high) == (4.0, 4.0, 4.0)
+
+
+def test_ratio_of_proportional_errors_has_no_spread():
+    other = torch.rand(3, 40, generator=torch.Generator().manual_seed(3)) + 0.1
+    result = ratio(0.5 * other, other)
+    assert_close(torch.tensor([result.value, result.low, result.high]), torch.full((3,), 0.5))
+    assert (result.seeds, result.images) == (3, 40)
+
+
+def test_pairing_narrows_the_interval():
+    random = torch.Generator().manual_seed(4)
+    difficulty = torch.rand(1, 100, generator=random) * 10
+    first = difficulty + torch.rand(1, 100, generator=random)
+    second = 2 * difficulty + torch.rand(1, 100, generator=random)
+    paired = ratio(first, second)
+    shuffled = ratio(first, second[:, torch.randperm(100, generator=random)])
+    assert paired.high - paired.low < 0.3 * (shuffled.high - shuffled.low)
+    assert paired.low < (first.mean() / second.mean()).item() < paired.high
+
+
+def test_ratio_leaves_out_images_without_a_number_and_refuses_when_none_is_left():
+    first, second = torch.tensor([[1.0, NAN, 3.0]]), torch.tensor([[2.0, 1.0, 6.0]])
+    assert_close(torch.tensor(ratio(first, second).value), torch.tensor(0.5))
+    try:
+        ratio(torch.full((1, 2), NAN), torch.ones(1, 2))
+    except ValueError as error:
+        assert "among 2" in str(error)
+    else:
+        raise AssertionError("a ratio of nothing must be refused")
+
+
+def test_pooled_over_equal_seeds_is_the_mean_over_images():
+    values = torch.tensor([1.0, 2.0, 6.0]).expand(4, 3)
+    summary = pooled(values)
+    assert_close(torch.tensor([summary.mean, summary.median]), torch.tensor([3.0, 2.0]))
+    wider = pooled(values + torch.tensor([[0.0], [5.0], [10.0], [15.0]]))
+    assert wider.high - wider.low > summary.high - summary.low

@@ -1,0 +1,197 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ilora.config import FitConfig
+from ilora.data import dataset
+from ilora.evaluate import EvaluateConfig, Evaluation, compare, evaluate, ratio_of, show, show_groups, through_codec
+from ilora.fit import fit
+from ilora.generators import load
+from ilora.intrinsics import NAMES, intrinsic
+from ilora.predict import Predictor
+from ilora.presets import preset
+from ilora.run import Run
+from ilora.tensors import read
+from tests import world
+
+NAN = float("nan")
+QUICK = EvaluateConfig(device="cpu", resamples=200)
+
+
+def small(folder: Path, **changes: object) -> FitConfig:
+    """Sixty updates on the toy."""
+    fields = {"generator": "toy", "data": str(folder), "targets": "all", "steps": 60, "lr": 5e-3, "image_share": 0.0}
+    return preset("default", **fields | changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return world.write(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(small(folder), tmp_path_factory.mktemp("runs") / "run", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def evaluation(run: Path, folder: Path) -> Evaluation:
+    place = run.parent
+    return evaluate(run, str(folder), json=place / "rows.json", html=place / "page.html", config=QUICK)
+
+
+def made(first: list[float], second: list[float], *, seed: int = 0, rank: int = 8) -> Evaluation:
+    """An evaluation with these errors of the adapter and of one baseline."""
+    errors = {
+        name: {"other": torch.ones(len(values)).double(), "error": torch.tensor(values).double()}
+        for name, values in {"adapter": first, "mean_map": second}.items()
+    }
+    protocol = {
+        "intrinsic": "normal",
+        "generator": "toy",
+        "data": "x",
+        "split": "test",
+        "fit": {"seed": seed, "rank": rank},
+    }
+    return Evaluation(tuple("abcdefgh"[: len(first)]), errors, "error", protocol, ("a note",), resamples=500)
+
+
+def test_summaries_and_ratios_by_hand():
+    one = made([1.0, 2.0, NAN, 6.0], [2.0, 4.0, 1.0, 12.0])
+    assert one.metrics == ("error", "other") and one.baselines == ("mean_map",)
+    assert (one.summary("adapter").mean, one.summary("adapter").median, one.summary("adapter").count) == (3.0, 2.0, 3)
+    assert_close(torch.tensor(dataclasses.astuple(one.ratio("mean_map"))[:3]), torch.full((3,), 0.5))
+    assert one.order() == [0, 1, 3]
+
+
+def test_files_hold_everything_and_come_back(tmp_path):
+    one = made([1.0, NAN, 3.0], [4.0, 5.0, float("inf")])
+    one.save(tmp_path / "rows.json")
+    values = json.loads((tmp_path / "rows.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert values["metrics"]["error"]["mean"] == 2.0 and values["baselines"]["mean_map"]["error"]["mean"] is None
+    assert values["images"] == [
+        {"name": "a", "error": 1.0, "other": 1.0},
+        {"name": "b", "error": None, "other": 1.0},
+        {"name": "c", "error": 3.0, "other": 1.0},
+    ]
+    back = Evaluation.read(tmp_path / "rows.json")
+    assert (back.names, back.protocol, back.notes, back.primary) == (one.names, one.protocol, one.notes, one.primary)
+    assert_close(back.errors["adapter"], one.errors["adapter"], equal_nan=True)
+    table = (tmp_path / "rows.csv").read_text().splitlines()
+    assert table[0] == "method,name,error,other" and table[2] == "adapter,b,,1.0" and len(table) == 7
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="got the keys a"):
+        Evaluation.read(tmp_path / "other.json")
+
+
+def test_seeds_are_pooled_and_groups_compared(capsys):
+    runs = [made([s + 1.0, s + 3.0], [4.0, 6.0], seed=s) for s in (1, 0)]
+    others = [made([4.0 + 2 * s, 8.0 + 2 * s], [4.0, 6.0], seed=s, rank=2) for s in (0, 1)]
+    first, second = groups = compare([*runs, *others])
+    assert (first.label, first.seeds, second.label) == ("rank 8", (0, 1), "rank 2")
+    assert first.summary("adapter").mean == 2.5 and first.ratio("mean_map").value == 0.5
+    assert ratio_of(first.runs, second.runs).value == 2.5 / 7
+    show_groups(groups)
+    shown = capsys.readouterr().out
+    assert "rank 8 ÷ rank 2" in shown and "0.357" in shown and "0.500" in shown
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(ValueError, match=r"one run a seed, got seeds \(0, 0\)"):
+        compare([made([1.0], [1.0]), made([2.0], [1.0])])
+    with pytest.raises(ValueError, match=r"\[1, 2\]"):
+        compare([made([1.0], [1.0]), made([2.0, 3.0], [1.0, 1.0], seed=1)])
+    with pytest.raises(ValueError, match="got 1 and 2"):
+        ratio_of([made([1.0], [1.0])], [made([1.0], [1.0]), made([1.0], [1.0])])
+
+
+def test_every_method_is_measured_as_by_hand(evaluation, run, folder):
+    examples, kind, predictor, toy = (
+        dataset(str(folder), intrinsic="normal", split="test"),
+        intrinsic("normal"),
+        Predictor(run, device="cpu"),
+        load("toy"),
+    )
+    other = Predictor(run / "controls" / "random-weights", device="cpu")
+    mean = read(Run(run).mean)[0]["mean"][None]
+    assert evaluation.names == tuple(examples.names) == tuple(f"test{index}" for index in range(5))
+    for place in range(len(examples)):
+        example = examples[place]
+        image, map, valid = example.image[None], example.map[None], example.valid[None]
+        by_hand = {
+            "adapter": predictor(example.image)["normal"][None],
+            "codec_ceiling": through_codec(toy, kind, map, valid),
+            "random_weights": other(example.image)["normal"][None],
+            "mean_map": kind.resize(mean, *map.shape[-2:]),
+            "untouched": predictor.maps(image, adapted=False)["normal"],
+            "identity": kind.from_image(image),
+        }
+        assert list(by_hand) == list(evaluation.errors)
+        for method, painted in by_hand.items():
+            expected = kind.metrics(painted, map, valid)
+            assert set(expected) == set(evaluation.metrics)
+            for metric, value in expected.items():
+                assert_close(evaluation.errors[method][metric][place], value[0].double(), atol=1e-3, rtol=1e-3)
+
+
+def test_what_the_toy_knows_shows(evaluation):
+    means = {method: evaluation.summary(method).mean for method in evaluation.errors}
+    assert means["codec_ceiling"] < 2 < means["adapter"] < 0.6 * means["mean_map"] < means["untouched"]
+    assert evaluation.summary("adapter").low <= means["adapter"] <= evaluation.summary("adapter").high
+
+
+def test_the_json_has_the_promised_form(evaluation, run):
+    values = json.loads((run.parent / "rows.json").read_text())
+    assert {"mean", "median", "low", "high"} <= values["metrics"]["mean_angle"].keys()
+    assert set(values["baselines"]) == {"codec_ceiling", "random_weights", "mean_map", "untouched", "identity"}
+    assert {"mean", "low", "high"} <= values["baselines"]["random_weights"]["mean_angle"].keys()
+    assert [row["name"] for row in values["images"]] == list(evaluation.names)
+    assert values["protocol"]["fit"]["generator"] == "toy" and values["protocol"]["split"] == "test"
+    assert values["ratios"]["mean_map"]["value"] == evaluation.ratio("mean_map").value
+
+
+def test_the_control_is_fitted_once(evaluation, run, folder, capsys):
+    adapter = Run(run).control("random-weights").adapter
+    before = adapter.stat().st_mtime_ns
+    again = evaluate(run, str(folder), config=QUICK.replace(images=2))
+    assert adapter.stat().st_mtime_ns == before
+    assert again.names == evaluation.names[:2]
+    for method, errors in again.errors.items():
+        assert_close(errors["mean_angle"], evaluation.errors[method]["mean_angle"][:2], atol=1e-3, rtol=1e-3)
+
+
+def test_what_is_left_out_is_said(run, folder, tmp_path, capsys):
+    bare = tmp_path / "bare.safetensors"
+    bare.write_bytes(Run(run).adapter.read_bytes())
+    one = evaluate(bare, str(folder), config=QUICK)
+    assert list(one.errors) == ["adapter", "codec_ceiling", "untouched", "identity"]
+    assert "no run folder" in one.notes[0]
+    control = evaluate(Run(run).control("random-weights").path, str(folder), config=QUICK)
+    assert "random_weights" not in control.errors and "is a control itself" in control.notes[0]
+    alone = fit(small(folder, steps=2), tmp_path / "alone", device="cpu")
+    quick = evaluate(alone, str(folder), config=QUICK.replace(controls=False))
+    assert "random_weights" not in quick.errors and "left out, as asked" in quick.notes[0]
+    show(quick)
+    assert "left out, as asked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "normal"])
+def test_every_intrinsic_is_evaluated(name, folder, tmp_path, capsys):
+    out = fit(small(folder, intrinsic=name, steps=2, image_share=0.5), tmp_path / "run", device="cpu")
+    one = evaluate(out, str(folder), html=tmp_path / "page.html", config=QUICK.replace(controls=False, mirror=True))
+    assert one.primary == intrinsic(name).primary
+    assert one.summary("codec_ceiling").mean < 0.3 * one.summary("mean_map").mean or name == "albedo"
+    assert f"{name} from toy" in (tmp_path / "page.html").read_text()
+
+
+def test_what_evaluate_refuses(run, folder):
+    with pytest.raises(ValueError, match="images must be"):
+        evaluate(run, str(folder), config=QUICK.replace(images=-1))
+    with pytest.raises(ValueError, match="test"):
+        evaluate(run, str(folder), split="tset", config=QUICK)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        evaluate("nowhere", str(folder), config=QUICK)

@@ -1,0 +1,5 @@
+"""The checker of every annotation in ``ilora`` while tests run: beartype, to which an int is also a float (PEP 484)."""
+
+from beartype import BeartypeConf, beartype
+
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
