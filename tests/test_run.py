@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from ilora.run import Run, append, cut, interruption, load_checkpoint, read_json, save_checkpoint, versions, write_json
-from ilora.team import Team
 
 
 def test_json_comes_back_and_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -100,12 +99,3 @@ def test_the_first_interrupt_asks_and_the_second_one_kills() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert asked.is_set()
         os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_a_team_of_one_adds_nothing() -> None:
-    team = Team("cpu")
-    weight = torch.ones(2, requires_grad=True)
-    (3 * weight).sum().backward()
-    assert team.unite([weight], torch.tensor(5.0), stop=False) == (torch.tensor(5.0), False)
-    assert weight.grad.tolist() == [3, 3]
-    assert (team.rank, team.size, team.device) == (0, 1, torch.device("cpu"))

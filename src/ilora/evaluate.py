@@ -1,7 +1,7 @@
 """Predictions of a run against the truth, beside the baselines that say what a number means."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,11 @@ from ilora.predictor import Predictor
 from ilora.records import Example, Image, Map, Valid
 from ilora.report import write
 from ilora.run import Run, progress, read_json, say
-from ilora.showcase import page
+from ilora.showcase import Measured, Painter, page
 
-__all__ = ["EvaluateConfig", "Evaluation", "compare", "evaluate", "ratio_of", "show", "show_groups"]
+__all__ = ["EvaluateConfig", "Evaluation", "compare", "evaluate", "measure", "ratio_of", "show", "show_groups"]
 
 CONTROL = "random-weights"  # the control that is fitted where it is missing
-
-Painter = Callable[[Image, Map, Valid], Map]  # picture, truth and mask in; a map at the truth's size out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,30 +70,37 @@ def evaluate(
     Raises:
         ValueError: no such run, data or split, or ``images`` is below 1.
     """
+    measured = measure(adapter, data, split=split, config=config)
+    if json is not None:
+        measured.evaluation.save(Path(json))
+    if html is not None:
+        write(Path(html), page(measured))
+    return measured.evaluation
+
+
+def measure(
+    adapter: str | Path, data: str = "rooms", *, split: str = "test", config: EvaluateConfig | None = None
+) -> Measured:
+    """What ``evaluate`` computes, together with what its page is made from; see there."""
     config = config or EvaluateConfig()
     run, predictor = Run(Path(adapter).expanduser()), Predictor(adapter, device=config.device, mirror=config.mirror)
     if len(predictor.names) != 1:
-        raise ValueError(
-            f"expected one adapter, got those for {', '.join(predictor.names)} in {adapter}; evaluate each"
-        )
-    examples = dataset(data, intrinsic=predictor.names[0], split=split, on_problem=config.on_problem)
-    count = min(len(examples), checks.positive("images", config.images or len(examples)))
+        names = ", ".join(predictor.names)
+        raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each")
+    kind = predictor.intrinsic(predictor.names[0])
+    examples = dataset(data, intrinsic=kind.name, split=split, on_problem=config.on_problem)
+    count = len(examples) if config.images is None else min(len(examples), checks.positive("images", config.images))
     painters, notes = _painters(run, predictor, config)
-    errors = _measure(examples, painters, predictor.intrinsic(predictor.names[0]), batch=config.batch, count=count)
     evaluation = Evaluation(
         names=tuple(examples.names[:count]),
-        errors=errors,
-        primary=predictor.intrinsic(predictor.names[0]).primary,
+        errors=_measure(examples, painters, kind, batch=config.batch, count=count),
+        primary=kind.primary,
         protocol=_protocol(predictor, examples, data=data, split=split, config=config),
         notes=tuple(notes),
         resamples=config.resamples,
         seed=config.seed,
     )
-    if json is not None:
-        evaluation.save(Path(json))
-    if html is not None:
-        write(Path(html), page(evaluation, examples, painters, predictor.intrinsic(predictor.names[0])))
-    return evaluation
+    return Measured(evaluation, examples, painters, kind)
 
 
 def _painters(run: Run, predictor: Predictor, config: EvaluateConfig) -> tuple[dict[str, Painter], list[str]]:

@@ -21,6 +21,7 @@ from ilora.intrinsics import NAMES, intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
 from ilora.records import Image, Map
+from ilora.team import default_device
 
 
 @dataclass(frozen=True)
@@ -216,11 +217,6 @@ class Predictor:
             self.generator.readout = readout
             for own, value in kept:
                 own.data = value
-
-
-def default_device() -> torch.device:
-    """The accelerator of this machine, or the CPU."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
 def wear(generator: Generator, source: Source) -> Skill:

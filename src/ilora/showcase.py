@@ -1,6 +1,7 @@
 """The page of an evaluation: the result, its table, how it is spread over the images, and pictures good and bad."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,17 +29,29 @@ MEANINGS = {
 CITED = ("random_weights", "mean_map")  # baselines that the headline names
 TOP = 1.0  # error at the end of the scale: distance of the pictures that stand for the maps, of 2 in each channel
 
-Painter = Callable[[Image, Map, Valid], Map]
+Painter = Callable[[Image, Map, Valid], Map]  # pictures, true maps and masks in; maps at the truth's size out
 
 
-def page(evaluation: Evaluation, examples: Dataset, painters: Mapping[str, Painter], kind: Intrinsic) -> Page:
-    """The page of one evaluation.
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation, and what pictures of it are made from.
 
-    Args:
-        examples: the data set that was evaluated.
-        painters: the methods, as ``evaluate`` ran them.
+    Attributes:
+        evaluation: the numbers.
+        examples: the data set; its first ones were evaluated.
+        painters: every method, by the names in ``evaluation``.
         kind: the intrinsic.
     """
+
+    evaluation: Evaluation
+    examples: Dataset
+    painters: Mapping[str, Painter]
+    kind: Intrinsic
+
+
+def page(measured: Measured) -> Page:
+    """The page of one evaluation."""
+    evaluation = measured.evaluation
     protocol, fit = evaluation.protocol, evaluation.protocol["fit"]
     facts = {
         "generator": protocol["generator"],
@@ -50,12 +63,8 @@ def page(evaluation: Evaluation, examples: Dataset, painters: Mapping[str, Paint
         "interval": protocol["interval"],
         "units": protocol["units"],
     }
-    sections = (
-        result(evaluation),
-        extremes(evaluation, examples, painters, kind),
-        sheet(evaluation, examples, painters[OURS], kind),
-    )
-    return Page(f"{kind.name} from {protocol['generator']}", headline(evaluation), facts, sections)
+    sections = (result(evaluation), extremes(measured), sheet(measured))
+    return Page(f"{measured.kind.name} from {protocol['generator']}", headline(evaluation), facts, sections)
 
 
 def headline(evaluation: Evaluation) -> str:
@@ -98,12 +107,12 @@ def table(evaluation: Evaluation) -> Table:
     return Table(("method", f"{names[0]} [95 %]", *names[1:]), tuple(rows), caption, strong)
 
 
-def extremes(evaluation: Evaluation, examples: Dataset, painters: Mapping[str, Painter], kind: Intrinsic) -> Section:
+def extremes(measured: Measured) -> Section:
     """The best, middle and worst images with the maps of all methods and the error of the adapter."""
-    order = evaluation.order()
+    evaluation, order = measured.evaluation, measured.evaluation.order()
     middle = max(0, len(order) // 2 - EACH // 2)
     chosen = dict.fromkeys([*order[:EACH], *order[middle : middle + EACH], *order[-EACH:]])
-    rows = tuple(_row(evaluation, examples, place, painters=painters, kind=kind) for place in chosen)
+    rows = tuple(_row(measured, place) for place in chosen)
     columns = ("photo", "truth", "adapter", "error", *(label(name) for name in evaluation.baselines))
     caption = (
         f"Error: distance between the pictures that stand for the two maps, from violet, 0, to pale yellow, {TOP} and "
@@ -113,23 +122,21 @@ def extremes(evaluation: Evaluation, examples: Dataset, painters: Mapping[str, P
     return Section("Best, middle, worst", text, (Gallery(columns, rows, caption),))
 
 
-def sheet(evaluation: Evaluation, examples: Dataset, paint: Painter, kind: Intrinsic) -> Section:
+def sheet(measured: Measured) -> Section:
     """The first images, each with the truth and the adapter's map, two in a row."""
-    cells: list[tuple[Picture, ...]] = []
-    for example in (examples[place] for place in range(min(SHEET, len(evaluation.names)))):
-        map = _painted(paint, example)
+    kind, cells = measured.kind, list[tuple[Picture, ...]]()
+    for example in (measured.examples[place] for place in range(min(SHEET, len(measured.evaluation.names)))):
+        map = _painted(measured.painters[OURS], example)
         cells.append((_photo(example), _shown(kind, example.map, "truth"), _shown(kind, map, "adapter")))
     rows = tuple(sum(cells[first : first + 2], ()) for first in range(0, len(cells), 2))
     gallery = Gallery(("photo", "truth", "adapter") * 2, rows)
     return Section("Sheet", f"The first {len(cells)} images of the split.", (gallery,))
 
 
-def _row(
-    evaluation: Evaluation, examples: Dataset, place: int, *, painters: Mapping[str, Painter], kind: Intrinsic
-) -> tuple[Picture, ...]:
+def _row(measured: Measured, place: int) -> tuple[Picture, ...]:
     """Photo, truth, the adapter's map and its error, and the baselines' maps of one image."""
-    example = examples[place]
-    maps = {method: _painted(paint, example) for method, paint in painters.items()}
+    evaluation, kind, example = measured.evaluation, measured.kind, measured.examples[place]
+    maps = {method: _painted(paint, example) for method, paint in measured.painters.items()}
     errors = {method: number(evaluation.errors[method][evaluation.primary][place].item()) for method in maps}
     wrong = _wrong(kind, maps[OURS], example)
     return (

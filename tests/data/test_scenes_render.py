@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-mi = pytest.importorskip("mitsuba", reason="rendering needs mitsuba: pip install 'ilora[scenes]'")
+pytest.importorskip("mitsuba", reason="rendering needs mitsuba: pip install 'ilora[scenes]'")
 pytest.importorskip("pyoidn", reason="denoising needs pyoidn: pip install 'ilora[scenes]'")
+
+import mitsuba as mi
 
 from ilora.data.scenes import render, sample_scene
 from ilora.data.scenes.geometry import Mesh, tessellate

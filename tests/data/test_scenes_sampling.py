@@ -1,6 +1,7 @@
 """Scenes from seeds: splits that never meet, furniture inside its room, and meshes of the right volume."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ SCENES = [sample_scene(LABELLED.start + i) for i in range(60)]
 def test_splits_are_disjoint():
     ranges = sorted(SPLITS.values(), key=lambda r: r.start)
     assert {PICTURES, LABELLED, VALIDATION, TEST} == set(ranges)
-    assert all(a.stop <= b.start for a, b in zip(ranges, ranges[1:], strict=False))
+    assert all(a.stop <= b.start for a, b in pairwise(ranges))
 
 
 def test_a_request_inside_its_split_gives_absolute_seeds():

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -210,20 +211,46 @@ def test_odd_sizes_go_through(tmp_path: Path) -> None:
     assert generator.forward(generator.encode(image)).shape == image.shape
 
 
-def test_prompts_are_encoded_once_and_can_be_given(tmp_path: Path) -> None:
-    tiny.pipeline("1", tmp_path)
-    generator, other = load(str(tmp_path)), load(str(tmp_path))
+def test_prompts_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.pipeline("1", tmp_path / "sd")
+    generator = load(str(tmp_path / "sd"))
     generator.ask("albedo")
-    condition = generator.prompts.known["albedo"]
-    generator.prompts.release()
-    generator.ask("albedo")
-    assert generator.prompts.known["albedo"] is condition
     code = generator.encode(picture())
-    other.prompts.known["albedo"] = {"states": condition["states"] + 1}
-    other.ask("albedo")
-    assert (generator.paint(code) - other.paint(code)).abs().max() > 0  # what was given is what is used
-    other.prompts.known["albedo"] = condition
-    assert torch.equal(generator.paint(code), other.paint(code))
+    expected = generator.paint(code)
+    (tmp_path / "sd" / "text_encoder" / "config.json").rename(tmp_path / "hidden")
+    again = load(str(tmp_path / "sd"))
+    again.ask("albedo")  # from the disk cache: the text encoder cannot be loaded any more
+    assert torch.equal(again.paint(code), expected)
+    with pytest.raises(FileNotFoundError, match=r"text_encoder.config\.json"):
+        again.ask("shading")
+    monkeypatch.setenv("ILORA_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(FileNotFoundError, match=r"text_encoder.config\.json"):
+        load(str(tmp_path / "sd")).ask("albedo")
+
+
+def test_another_tokenizer_is_another_prompt(tmp_path: Path) -> None:
+    tiny.pipeline("1", tmp_path / "sd")
+    first = load(str(tmp_path / "sd"))
+    first.ask("a sofa")
+    tokens = tmp_path / "sd" / "tokenizer" / "tokenizer.json"
+    content = json.loads(tokens.read_text())
+    content["model"]["vocab"]["a"], content["model"]["vocab"]["s"] = 9, 0
+    tokens.write_text(json.dumps(content))
+    other = load(str(tmp_path / "sd"))
+    other.ask("a sofa")
+    code = first.encode(picture())
+    assert (first.paint(code) - other.paint(code)).abs().max() > 1e-6
+
+
+def test_a_prompt_for_each_image(checkpoint: tuple[str, object, Path]) -> None:
+    generator = load(str(checkpoint[2]))
+    images, _ = generator.sample([3, 4], ["a sofa", "a room"], steps=2)
+    alone, _ = generator.sample([4], "a room", steps=2)
+    other, _ = generator.sample([4], "a sofa", steps=2)
+    assert_close(images[1:], alone, rtol=0, atol=1e-5)
+    assert (other - alone).abs().max() > 1e-5
+    with pytest.raises(ValueError, match=r"one for each of the 3 seeds, got 2"):
+        generator.sample([1, 2, 3], ["a sofa", "a room"])
 
 
 def test_the_embedded_form_loads(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ilora.zoo.loop import rate, snapshot_steps, train
+from ilora.zoo.loop import rate, train
 from ilora.zoo.recipes import Training
 
-CONFIG = Training(steps=40, batch=4, lr=0.05, warmup=4, ema=0.5, snapshots=3)
+CONFIG = Training(steps=40, batch=4, lr=0.05, warmup=4, ema=0.5, snapshots=(10, 20))
 
 
 def line() -> nn.Module:
@@ -45,8 +45,7 @@ def test_interrupted_training_ends_with_the_same_bits(tmp_path):
     assert torch.equal(whole.bias, fresh.bias)
 
 
-def test_snapshots_double_and_the_last_is_the_result(tmp_path):
-    assert snapshot_steps(CONFIG) == [10, 20, 40]
+def test_snapshots_are_named_after_the_images_seen_and_the_last_is_the_result(tmp_path):
     network = train(net := line(), regression(net), CONFIG, tmp_path)
     files = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
     assert files == ["00000040.safetensors", "00000080.safetensors", "00000160.safetensors"]

@@ -53,7 +53,7 @@ def test_sliced_wasserstein_is_zero_for_the_same_and_grows_with_noise():
 
 
 def test_sliced_wasserstein_of_a_brighter_set_is_the_shift_in_deviations():
-    # Band-pass levels do not see a constant; in the lowest level every projection moves by shift * sum(direction) / std.
+    # Band-pass levels do not see a constant; at the lowest, projections move by shift * sum(direction) / std.
     pictures = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(9))
     brighter = quality.sliced_wasserstein(pictures + 0.5, pictures)
     # E |sum of 147 components of a random unit vector| is sqrt(2 / pi).

@@ -15,6 +15,7 @@ from ilora.zoo.train import rung, train
 CAPTIONS = ["a room with a red sofa and a lamp", "a room with a table", "a bright room with two chairs", "a room"]
 TINY = recipes.Recipe(
     name="tiny",
+    description="for tests",
     size=32,
     pictures=24,
     held_out=4,
@@ -26,7 +27,7 @@ TINY = recipes.Recipe(
     widths=(32, 32),
     heads=(2, 2),
     attention=(False, True),
-    denoiser=recipes.Training(steps=4, batch=4, lr=1e-3, snapshots=2),
+    denoiser=recipes.Training(steps=4, batch=4, lr=1e-3, snapshots=(2,)),
     text_width=16,
     text_layers=1,
     text_tokens=12,
@@ -62,7 +63,9 @@ def test_pictures_come_in_the_order_of_their_seeds(shards):
 
 
 def test_images_span_minus_one_to_one(shards):
-    images = Pictures(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1), ["", ""], [{}, {}], [0, 1])
+    images = Pictures(
+        torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1), ["", ""], [{}, {}], [0, 1]
+    )
     assert images.images(slice(None)).unique().tolist() == [-1.0, 1.0]
 
 

@@ -36,7 +36,7 @@ def _redraw(module: nn.Module) -> None:
     own = dict(module.named_parameters(recurse=False))
     kept = {name: parameter.data for name, parameter in own.items()}
     for parameter in own.values():
-        parameter.data = torch.empty(parameter.shape, dtype=torch.float32)
+        parameter.data = torch.empty(parameter.shape, dtype=torch.float32)  # a linear layer's [o, i], say
     reset: Callable[[], None] | None = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
     if reset is not None:
         reset()
@@ -51,4 +51,5 @@ def _draw(name: str, like: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Birth of a parameter that no class answers for: gains 1, other vectors 0, the rest N(0, 1 / inputs)."""
     if like.ndim < 2:
         return torch.full_like(like, float(name in ("weight", "scale", "gain", "gamma")))
-    return torch.randn(like.shape) / math.sqrt(like[0].numel())
+    inputs: Float[Tensor, "*rest"] = like[0]  # of the first output
+    return torch.randn(like.shape) / math.sqrt(inputs.numel())

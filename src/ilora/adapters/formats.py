@@ -39,12 +39,12 @@ _FLAT = {  # kohya on Stable Diffusion XL: a residual block's layers in the orig
 
 @dataclass
 class _Layer:
-    """One adapted layer as a file has it: A is [r, ...], B is [out, r, ...], the magnitude has one value an output."""
+    """One adapted layer as a file has it."""
 
-    down: Tensor | None = None
-    up: Tensor | None = None
-    magnitude: Tensor | None = None
-    alpha: Tensor | None = None
+    down: Float[Tensor, "r inputs *kernel"] | None = None  # A
+    up: Float[Tensor, "o r *ones"] | None = None  # B
+    magnitude: Float[Tensor, "*o"] | None = None  # one value an output, among ones
+    alpha: Float[Tensor, ""] | None = None
 
 
 def read(path: Path, network: nn.Module) -> tuple[dict[str, Tensor], AdapterConfig]:
@@ -181,15 +181,16 @@ def _uniform(
     decomposed = any(layer.magnitude is not None for layer in layers.values())
     weights: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        weight = known[name].weight  # [out, in, ...]
+        weight: Float[Tensor, "o inputs *kernel"] = known[name].weight
         own = layer.down.shape[0]
         alpha = _pattern(settings.get("alpha_pattern") or {}, name, settings.get("lora_alpha", own))
         alpha = alpha if layer.alpha is None else layer.alpha.item()
-        scale = _scale(own, alpha, bool(settings.get("use_rslora")))
+        scale = _scale(own, alpha, bool(settings.get("use_rslora")))  # of B A, [o, i, ...]
         down = _shaped(layer.down, (own, *weight.shape[1:]), name)
         up = _shaped(layer.up, (weight.shape[0], own, *(1 for _ in weight.shape[2:])), name) * scale
-        weights[f"{name}.lora_A.weight"] = torch.cat([down, down.new_zeros(rank - own, *down.shape[1:])])
-        weights[f"{name}.lora_B.weight"] = torch.cat([up, up.new_zeros(up.shape[0], rank - own, *up.shape[2:])], 1)
+        rows, columns = (rank - own, *down.shape[1:]), (up.shape[0], rank - own, *up.shape[2:])
+        weights[f"{name}.lora_A.weight"] = torch.cat([down, down.new_zeros(rows)])  # [r, i, ...]
+        weights[f"{name}.lora_B.weight"] = torch.cat([up, up.new_zeros(columns)], 1)  # [o, r, ...]
         if decomposed:
             weights[f"{name}.lora_magnitude_vector"] = _magnitude(layer.magnitude, weight, name)
     targets = "|".join(re.escape(name) for name in layers)
@@ -202,7 +203,9 @@ def _pattern(patterns: dict[str, float], name: str, default: float) -> float:
     return found[0] if found else default
 
 
-def _shaped(tensor: Tensor, shape: tuple[int, ...], name: str) -> Float[Tensor, "rows columns *kernel"]:
+def _shaped(
+    tensor: Float[Tensor, "rows columns *other"], shape: tuple[int, ...], name: str
+) -> Float[Tensor, "rows columns *kernel"]:
     """A projection in the layer's own form: a 1x1 convolution and a linear layer are written either way."""
     if tensor.numel() != math.prod(shape) or tensor.shape[:2] != shape[:2]:
         raise ValueError(f"the adapter of {name} must have shape {shape} here, got {tuple(tensor.shape)}")
@@ -210,8 +213,8 @@ def _shaped(tensor: Tensor, shape: tuple[int, ...], name: str) -> Float[Tensor, 
 
 
 def _magnitude(
-    tensor: Tensor | None, weight: Float[Tensor, "out inputs *kernel"], name: str
-) -> Float[Tensor, "*shape"]:
+    tensor: Float[Tensor, "*shape"] | None, weight: Float[Tensor, "o inputs *kernel"], name: str
+) -> Float[Tensor, "*out"]:
     """DoRA's length of each output's weights, as PEFT shapes it: [out], for convolutions [1, out, 1, 1]."""
     outputs = weight.shape[0]
     if tensor is None or tensor.numel() != outputs:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -99,8 +100,8 @@ def trainable(network: nn.Module) -> list[nn.Parameter]:
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
-    """Copies of the adapter's weights on the CPU, under ``module.lora_A.weight``, ``module.lora_B.weight`` and, for
-    DoRA, ``module.lora_magnitude_vector``; for the controls the network's whole state.
+    """Copies of the adapter's weights on the CPU: ``LAYER.lora_A.weight`` [r, i, ...], ``LAYER.lora_B.weight`` [o, r, ...]
+    and for DoRA ``LAYER.lora_magnitude_vector`` [o] (convolutions [1, o, 1, 1]); for the controls the network's state.
 
     Raises:
         ValueError: the network carries no adapter.
@@ -141,7 +142,7 @@ def merge(network: nn.Module) -> None:
     base = _attached(network).base
     for name, layer in _layers(network):
         if not layer.merged:
-            base[name] = layer.get_base_layer().weight.data.clone()
+            base[name] = layer.get_base_layer().weight.data.clone()  # [o, i, ...]
             layer.merge()
 
 
@@ -246,10 +247,10 @@ def _draw(network: nn.Module, seed: int) -> None:
     """Start the adapter in float32: A ~ N(0, 1 / rank^2), B = 0, and DoRA's magnitudes, the norms of the base rows."""
     generator = torch.Generator().manual_seed(seed)
     for _, layer in _layers(network):
-        down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        drawn = torch.randn(down.shape, generator=generator) / down.shape[0]  # [rank, inputs, ...]
+        down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight  # [r, i, ...], [o, r, ...]
+        drawn: Float[Tensor, "r i *kernel"] = torch.randn(down.shape, generator=generator) / down.shape[0]
         down.data = drawn.to(down.device)
-        up.data = up.data.float().zero_()  # [outputs, rank, ...]
+        up.data = up.data.float().zero_()  # [o, r, ...]
         for magnitude in (layer.lora_magnitude_vector or {}).values():
             magnitude.update_layer(
                 base_layer=layer.get_base_layer(), lora_A=down.data, lora_B=up.data, scaling=layer.scaling["default"]

@@ -41,6 +41,7 @@ class Parts:
         resolution: side of the images it was trained on [px].
         zeros: the unconditional prompt is all zeros, not the encoded empty text.
         files: that hold the weights.
+        words: files of the tokenizers.
     """
 
     network: nn.Module
@@ -50,6 +51,7 @@ class Parts:
     resolution: int
     zeros: bool
     files: list[Path]
+    words: list[Path]
 
 
 def open_checkpoint(name_or_path: str, dtype: torch.dtype) -> Parts:
@@ -94,7 +96,13 @@ def open_folder(folder: Path, dtype: torch.dtype) -> Parts:
         resolution=(side if isinstance(side, int) else side[0]) * codec_factor(vae),
         zeros=bool(index.get("force_zeros_for_empty_prompt", False)),
         files=sorted(path for part in ("unet", "vae", "text_encoder*") for path in _files(folder, part)),
+        words=tokenizer_files(folder),
     )
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Files of the tokenizers in a folder."""
+    return sorted(path for path in folder.glob("tokenizer*/*") if path.suffix in (".json", ".txt"))
 
 
 def codec_dtype(dtype: torch.dtype) -> torch.dtype:

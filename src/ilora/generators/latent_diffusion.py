@@ -39,8 +39,7 @@ class LatentDiffusion:
         codec: AutoencoderKL or AutoencoderTiny.
         scheduler: of diffusers; a copy of it samples.
         readout: how the U-Net's output becomes the clean latent; may be replaced at any time.
-        prompts: conditioning of prompts; ``prompts.known`` may be filled from a cache, ``prompts.release()`` frees the
-            text encoders.
+        prompts: conditioning of prompts, cached on disk; ``prompts.release()`` frees the text encoders after sampling.
         factor: side of a latent cell [px].
     """
 
@@ -52,12 +51,11 @@ class LatentDiffusion:
         self.codec = _aligned(parts.codec.requires_grad_(False).to(device).eval())
         self.scheduler = parts.scheduler
         self.readout = readout
-        self.prompts = Prompts(parts.text)
+        self.prompts = Prompts(parts.text, lambda: (self.fingerprint, *parts.words))
         self.factor = codec_factor(parts.codec)
         self.targets: dict[str, str | list[str]] = dict(TARGETS)
         self._parts = parts
-        self._prompt = ""
-        self._moved: dict[str, tuple[Condition, Condition]] = {}
+        self._asked: Condition | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -66,8 +64,7 @@ class LatentDiffusion:
 
     def ask(self, prompt: str) -> None:
         """Condition ``forward`` and ``loss`` on ``prompt`` from now on; before the first call it is the empty text."""
-        self.prompts(prompt)
-        self._prompt = prompt
+        self._asked = self.prompts(prompt)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Sides as multiples of ``factor`` with about the area of the training images and the nearest aspect ratio.
@@ -84,19 +81,26 @@ class LatentDiffusion:
         return min(sizes, key=lambda size: abs(math.log(size[0] * width / (size[1] * height))))
 
     def sample(
-        self, seeds: Sequence[int], prompt: str = "", *, steps: int = 50, guidance: float = 7.5
+        self, seeds: Sequence[int], prompt: str | Sequence[str] = "", *, steps: int = 50, guidance: float = 7.5
     ) -> tuple[Image, Code]:
         """Paint one image a seed with the checkpoint's own scheduler; each seed's image is the same in any batch.
 
         Args:
+            prompt: one for all images, or one an image.
             steps: of the denoiser.
             guidance: weight of the prompt against the empty one (Ho & Salimans 2022, eq. 6); 1 leaves it out.
 
         Returns:
             Images [-1, 1] at the training resolution, and their latents.
+
+        Raises:
+            ValueError: neither one prompt nor as many as seeds.
         """
+        words = [prompt] if isinstance(prompt, str) else list(prompt)
+        if len(words) not in (1, len(seeds)):
+            raise ValueError(f"prompt must be one, or one for each of the {len(seeds)} seeds, got {len(words)}")
         with torch.no_grad(), disabled(self.network):
-            code = self._denoise([torch.Generator().manual_seed(seed) for seed in seeds], prompt, steps, guidance)
+            code = self._denoise([torch.Generator().manual_seed(seed) for seed in seeds], words, steps, guidance)
             return self.decode(code).clamp(-1, 1), code
 
     @torch.no_grad()
@@ -104,7 +108,7 @@ class LatentDiffusion:
         """Scaled latent of an image: the mean of the codec's distribution, never a draw from it."""
         weight = next(self.codec.parameters())
         encoded = self.codec.encode(image.to(weight.device, weight.dtype))
-        latent = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        latent = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()  # [b, c, h/f, w/f]
         return (latent.float() - self._shift) * self.codec.config.scaling_factor
 
     def target(self, image: Image) -> Code:
@@ -114,8 +118,10 @@ class LatentDiffusion:
     def decode(self, target: Code) -> Image:
         """Image of a scaled latent, float32, not clamped; gradients pass."""
         weight = next(self.codec.parameters())
-        latent = target.to(weight.device).float() / self.codec.config.scaling_factor + self._shift
-        return self.codec.decode(latent.to(weight.dtype)).sample.float()
+        latent: Float[Tensor, "b c rows columns"] = (
+            target.to(weight.device).float() / self.codec.config.scaling_factor + self._shift
+        )
+        return self.codec.decode(latent.to(weight.dtype)).sample.float()  # [b, 3, h, w]
 
     def forward(self, code: Code) -> Image:
         """Image that one pass of the (adapted) U-Net paints from a picture's latent; not clamped, gradients pass."""
@@ -128,8 +134,9 @@ class LatentDiffusion:
     def paint(self, code: Code) -> Float[Tensor, "b c rows columns"]:
         """The clean latent that the U-Net's output stands for, x = image * z + output * o, float32."""
         image, output = coefficients(self.readout, self.scheduler)
+        self._asked = self._placed(self.prompts("") if self._asked is None else self._asked)
         latent = code.to(self._device)
-        return image * latent.float() + output * self._network(latent, self.readout.timestep, self._prompt).float()
+        return image * latent.float() + output * self._network(latent, self.readout.timestep, self._asked).float()
 
     @property
     def _device(self) -> torch.device:
@@ -139,29 +146,29 @@ class LatentDiffusion:
     def _shift(self) -> float:
         return getattr(self.codec.config, "shift_factor", None) or 0.0
 
-    def _given(self, prompt: str) -> Condition:
-        """Conditioning of a prompt where the U-Net is and in its type, moved there once."""
-        weight, known = self.network.conv_in.weight, self.prompts(prompt)
-        source, moved = self._moved.get(prompt, (None, {}))
-        if source is not known or any((x.device, x.dtype) != (weight.device, weight.dtype) for x in moved.values()):
-            moved = {name: tensor.to(weight.device, weight.dtype) for name, tensor in known.items()}
-            self._moved[prompt] = known, moved
-        return moved
+    def _placed(self, condition: Condition) -> Condition:
+        """Conditioning where the U-Net is and in its type; the same tensors where they are so already."""
+        weight = self.network.conv_in.weight
+        return {name: tensor.to(weight.device, weight.dtype) for name, tensor in condition.items()}
 
     def _network(
-        self, latent: Float[Tensor, "b c rows columns"], timestep: float | Tensor, prompt: str, *, zeros: bool = False
+        self, latent: Float[Tensor, "b c rows columns"], timestep: float | Tensor, condition: Condition
     ) -> Float[Tensor, "b c rows columns"]:
-        """Output of the U-Net in its own type, for one prompt and one time step."""
+        """Output of the U-Net in its own type.
+
+        Args:
+            condition: one row for all images, or one an image.
+        """
         weight = self.network.conv_in.weight
         batch, _, rows, columns = latent.shape
-        given = {name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in self._given(prompt).items()}
-        if zeros:
-            given = {name: torch.zeros_like(tensor) for name, tensor in given.items()}
+        given = {
+            name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in condition.items()
+        }  # [b, n, d], [b, p]
         added = None
         if "pooled" in given:
-            side = [rows * self.factor, columns * self.factor]  # [px]: original size, crop corner, target size
-            times = torch.tensor([[*side, 0, 0, *side]], device=weight.device, dtype=weight.dtype)
-            added = {"text_embeds": given["pooled"], "time_ids": times.expand(batch, -1)}
+            side = [rows * self.factor, columns * self.factor]  # [px]
+            times = torch.tensor([[*side, 0, 0, *side]], device=weight.device, dtype=weight.dtype)  # [1, 6]: original
+            added = {"text_embeds": given["pooled"], "time_ids": times.expand(batch, -1)}  # size, corner, target size
         return self.network(
             latent.to(weight.device, weight.dtype),
             timestep,
@@ -170,23 +177,26 @@ class LatentDiffusion:
         ).sample
 
     def _denoise(
-        self, draws: list[torch.Generator], prompt: str, steps: int, guidance: float
+        self, draws: list[torch.Generator], words: list[str], steps: int, guidance: float
     ) -> Float[Tensor, "b c rows columns"]:
         """Latents from noise, one generator an image, so that a batch does not mix them."""
         side = self.resolution // self.factor
         shape = (1, self.network.config.in_channels, side, side)
+        condition, empty = (self._placed(self.prompts.each(text)) for text in (words, [""]))
+        if self._parts.zeros:
+            empty = {name: torch.zeros_like(tensor) for name, tensor in empty.items()}
         scheduler = type(self.scheduler).from_config(self.scheduler.config)
         scheduler.set_timesteps(steps)
-        noise = torch.cat([torch.randn(shape, generator=draw) for draw in draws])
+        noise = torch.cat([torch.randn(shape, generator=draw) for draw in draws])  # [b, c, rows, columns]
         latent = noise.to(self._device) * scheduler.init_noise_sigma
         takes = inspect.signature(scheduler.step).parameters
         extra: dict[str, Any] = {"generator": draws} if "generator" in takes else {}
         for time in scheduler.timesteps:
             scaled = scheduler.scale_model_input(latent, time)
-            output = self._network(scaled, time, prompt).float()
+            output: Float[Tensor, "b c rows columns"] = self._network(scaled, time, condition).float()
             if guidance != 1:
-                empty = self._network(scaled, time, "", zeros=self._parts.zeros).float()
-                output = empty + guidance * (output - empty)
+                without = self._network(scaled, time, empty).float()
+                output = without + guidance * (output - without)
             latent = scheduler.step(output, time, latent, **extra).prev_sample
         return latent
 

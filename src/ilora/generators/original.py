@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ilora import tensors
 from ilora.generators import clip_vocabulary
-from ilora.generators.checkpoints import codec_dtype
+from ilora.generators.checkpoints import codec_dtype, tokenizer_files
 from ilora.generators.prompts import Encoder
 
 Weights = dict[str, Tensor]
@@ -100,6 +100,7 @@ def open_file(path: Path, dtype: torch.dtype) -> dict[str, Any]:
         "resolution": 1024 if family == "xl" else 768 if family == "2" and velocity else 512,
         "zeros": family == "xl",
         "files": [path],
+        "words": tokenizer_files(path.parent),
     }
 
 
@@ -189,24 +190,24 @@ def _network_config(named: Weights, depth: list[int], family: str) -> dict[str, 
     width = [named[f"down_blocks.{level}.resnets.0.conv1.weight"].shape[0] for level in levels]
     layers = [_count(named, rf"down_blocks\.{level}\.attentions\.0\.transformer_blocks\.(\d+)\.") for level in levels]
     middle = _count(named, r"mid_block\.attentions\.0\.transformer_blocks\.(\d+)\.")
-    context = named["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1]
+    context = named["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1]  # of [o, d]
     linear = named["mid_block.attentions.0.proj_in.weight"].ndim == 2
     down = tuple("CrossAttnDownBlock2D" if count else "DownBlock2D" for count in layers)
     config = {
         "sample_size": {"1": 64, "2": 96, "xl": 128}[family],
-        "in_channels": named["conv_in.weight"].shape[1],
-        "out_channels": named["conv_out.weight"].shape[0],
+        "in_channels": named["conv_in.weight"].shape[1],  # of [o, i, 3, 3]
+        "out_channels": named["conv_out.weight"].shape[0],  # of [o, i, 3, 3]
         "block_out_channels": tuple(width),
         "layers_per_block": depth[0],
         "down_block_types": down,
         "up_block_types": tuple(kind.replace("Down", "Up") for kind in reversed(down)),
         "transformer_layers_per_block": (*(count or middle for count in layers[:-1]), middle),
         "cross_attention_dim": context,
-        "attention_head_dim": tuple(channels // 64 for channels in width) if linear else 8,  # the number of heads
+        "attention_head_dim": tuple(max(channels // 64, 1) for channels in width) if linear else 8,  # number of heads
         "use_linear_projection": linear,
     }
     if "add_embedding.linear_1.weight" in named:
-        inputs = named["add_embedding.linear_1.weight"].shape[1]
+        inputs = named["add_embedding.linear_1.weight"].shape[1]  # of [o, p + 6 * 256]
         config |= {
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": 256,
@@ -233,7 +234,7 @@ def _codec(weights: Weights, scale: float, dtype: torch.dtype) -> nn.Module:
         for pattern, replacement in _CODEC:
             name = re.sub(pattern, replacement, name)
         is_linear = re.search(r"\.to_(q|k|v|out\.0)\.weight$", name)
-        named[name] = tensor.flatten(1) if is_linear else tensor  # [out, in, 1, 1] -> [out, in]
+        named[name] = tensor.flatten(1) if is_linear else tensor  # [o, i, 1, 1] -> [o, i]
     width = [named[f"encoder.down_blocks.{level}.resnets.0.conv1.weight"].shape[0] for level in range(levels)]
     config = {
         "in_channels": named["encoder.conv_in.weight"].shape[1],
@@ -242,7 +243,7 @@ def _codec(weights: Weights, scale: float, dtype: torch.dtype) -> nn.Module:
         "down_block_types": ("DownEncoderBlock2D",) * levels,
         "up_block_types": ("UpDecoderBlock2D",) * levels,
         "layers_per_block": _count(named, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
-        "latent_channels": named["decoder.conv_in.weight"].shape[1],
+        "latent_channels": named["decoder.conv_in.weight"].shape[1],  # of [o, c, 3, 3]
         "scaling_factor": scale,
     }
     return _built(AutoencoderKL, config, named, dtype)
@@ -293,10 +294,10 @@ def _open_names(weights: Weights) -> Weights:
             name = re.sub(pattern, replacement, name)
         if ".attn.in_proj_" in name:
             stem, kind = name.split(".attn.in_proj_")
-            for letter, part in zip("qkv", tensor.chunk(3), strict=True):  # [3 d, ...] -> three of [d, ...]
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):  # three of [d, d], or of [d] for biases
                 named[f"{stem}.self_attn.{letter}_proj.{kind}"] = part.contiguous()
         elif name == "text_projection":
-            named["text_projection.weight"] = tensor.T.contiguous()
+            named["text_projection.weight"] = tensor.T.contiguous()  # [d, p] -> [p, d]
         elif name != "logit_scale":
             named[name] = tensor
     return named
@@ -317,15 +318,15 @@ def _clip(weights: Weights, *, drop: int = 0, project: bool = False) -> nn.Modul
     dropped = tuple(f"encoder.layers.{layers + index}." for index in range(drop))
     named = {name: tensor for name, tensor in named.items() if not name.startswith(dropped or ("-",))}
     projection: Float[Tensor, "p d"] | None = named.pop("text_projection.weight", None)
-    tokens, width = named["embeddings.token_embedding.weight"].shape
+    tokens, width = named["embeddings.token_embedding.weight"].shape  # [v, d]
     is_open = drop > 0 or project
     config = CLIPTextConfig(
         vocab_size=tokens,
         hidden_size=width,
-        intermediate_size=named["encoder.layers.0.mlp.fc1.weight"].shape[0],
+        intermediate_size=named["encoder.layers.0.mlp.fc1.weight"].shape[0],  # of [o, d]
         num_hidden_layers=layers,
         num_attention_heads=max(width // 64, 1),
-        max_position_embeddings=named["embeddings.position_embedding.weight"].shape[0],
+        max_position_embeddings=named["embeddings.position_embedding.weight"].shape[0],  # of [n, d]
         hidden_act="gelu" if is_open else "quick_gelu",
         projection_dim=projection.shape[0] if project else width,
         bos_token_id=tokens - 2,

@@ -29,7 +29,7 @@ class Codec(nn.Module):
         waves = torch.cos(math.pi * (position + 0.5) * position[:, None] / PATCH) * math.sqrt(2 / PATCH)
         waves[0] /= math.sqrt(2)  # [frequency, position], rows orthonormal
         basis = torch.einsum("iy,jx->ijyx", waves, waves).reshape(-1, 1, PATCH, PATCH)  # [frequencies, 1, 4, 4]
-        self.register_buffer("basis", basis.repeat(3, 1, 1, 1))
+        self.register_buffer("basis", basis.repeat(3, 1, 1, 1))  # [c, 1, 4, 4]
 
     def encode(self, image: Image) -> Float[Tensor, "b c rows columns"]:
         """Image [-1, 1] to 48 coefficients a patch: for each colour the mean first."""
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
         """One residual step."""
-        normal = self.norm1(tokens)
+        normal: Float[Tensor, "b n width"] = self.norm1(tokens)
         query, key, value = (
             layer(normal).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [b, heads, n, width / heads]
             for layer in (self.to_q, self.to_k, self.to_v)
@@ -80,15 +80,18 @@ class Network(nn.Module):
 
     def forward(self, latent: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c rows columns"]:
         """The latent plus what the transformer adds to it."""
-        feature = self.conv_in(latent)
-        place = F.interpolate(self.position.float(), feature.shape[-2:], mode="bilinear").to(feature.dtype)
+        feature: Float[Tensor, "b width rows columns"] = self.conv_in(latent)
+        place = F.interpolate(self.position.float(), feature.shape[-2:], mode="bilinear").to(
+            feature.dtype
+        )  # [1, c, y, x]
         tokens = (feature + place).flatten(2).mT  # [b, rows * columns, width]
         for block in self.blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)
             else:
                 tokens = block(tokens)
-        return latent + self.proj_out(tokens).mT.unflatten(2, latent.shape[-2:])
+        change = self.proj_out(tokens).mT  # [b, c, n]
+        return latent + change.unflatten(2, latent.shape[-2:])  # [b, c, rows, columns]
 
 
 class Toy:
@@ -124,7 +127,7 @@ class Toy:
         return rows * PATCH, columns * PATCH
 
     @torch.no_grad()
-    def sample(self, seeds: Sequence[int], prompt: str = "") -> tuple[Image, Code]:
+    def sample(self, seeds: Sequence[int], prompt: str | Sequence[str] = "") -> tuple[Image, Code]:
         """Smooth random patches."""
         side = self.resolution // PATCH
         fading = 0.5 ** torch.arange(CHANNELS // 3).repeat(3)[:, None, None]  # [48, 1, 1], the mean strongest

@@ -34,14 +34,16 @@ def show(name: str) -> str:
     lines = [
         f"{name}: {facts['description']}",
         "",
-        f"  weights          {weights} = {sum(facts['parameters'].values()):,}; {facts['megabytes']:.1f} MB in half precision",
+        f"  weights          {weights} = {sum(facts['parameters'].values()):,}",
+        f"  size             {facts['megabytes']:.1f} MB in half precision",
         f"  learned from     {facts['data']}",
         f"  pictures seen    codec {facts['images_seen']['codec']:,}, denoiser {facts['images_seen']['denoiser']:,}",
         f"  sheet            {folder(name) / 'samples.png'}",
         "",
-        f"  codec ceiling    (test maps through the frozen codec; {facts['ceiling_protocol']})",
+        f"  codec ceiling    {facts['ceiling_protocol']}",
     ]
-    lines += [f"    {kind:<12}   {row['value']:.2f} {row['unit']}" for kind, row in facts["ceiling"].items()]
+    for kind, row in facts["ceiling"].items():
+        lines.append(f"    {kind:<12}" + "".join(f"{metric:>14} {value:.4g}" for metric, value in row.items()))
     lines += ["", f"  quality          {facts['quality_protocol']}"]
     heads = ("images seen", "Fréchet", "kernel", "sliced Wasserstein")
     lines.append("    " + "".join(f"{head:>20}" for head in heads))
@@ -49,5 +51,9 @@ def show(name: str) -> str:
         values = (f"{rung['images']:,}", *(f"{rung[key]:.4f}" for key in ("frechet", "kernel", "sliced_wasserstein")))
         lines.append("    " + "".join(f"{value:>20}" for value in values))
     for part, rows in facts["loss"].items():
-        lines += ["", f"  {part} loss", "    " + "  ".join(f"{row['images'] / 1000:.0f}k {row['loss']:.4f}" for row in rows)]
+        lines += [
+            "",
+            f"  {part} loss",
+            "    " + "  ".join(f"{row['images'] / 1000:.0f}k {row['loss']:.4f}" for row in rows),
+        ]
     return "\n".join(lines)

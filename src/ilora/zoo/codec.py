@@ -7,7 +7,6 @@ smooth areas of saturated colour with sharp borders) then lie inside what the de
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -48,7 +47,9 @@ def crops(pictures: Pictures, count: int, side: int, numbers: torch.Generator) -
     index = torch.randint(len(pictures), (count,), generator=numbers).tolist()
     top = torch.randint(h - side + 1, (count,), generator=numbers).tolist()
     left = torch.randint(w - side + 1, (count,), generator=numbers).tolist()
-    batch = torch.stack([pictures.pixels[i, :, y : y + side, x : x + side] for i, y, x in zip(index, top, left, strict=True)])
+    batch = torch.stack(
+        [pictures.pixels[i, :, y : y + side, x : x + side] for i, y, x in zip(index, top, left, strict=True)]
+    )
     turned = torch.rand(count, 1, 1, 1, generator=numbers) < 0.5
     batch = torch.where(turned, batch.flip(3), batch)
     return batch.float() / 127.5 - 1

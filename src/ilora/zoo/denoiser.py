@@ -1,9 +1,11 @@
 """The denoiser of an embedded generator with its words: noise to latents, told by a caption what to paint."""
 
+import itertools
 import json
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -107,18 +109,22 @@ class Pair(nn.Module):
         self.unet, self.text = unet, text
 
     def forward(
-        self, noisy: Float[Tensor, "b c h w"], time: Int[Tensor, "b"], tokens: Int[Tensor, "b n"]
+        self, noisy: Float[Tensor, "b c h w"], time: Int[Tensor, " b"], tokens: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b c h w"]:
         """Velocity of noisy latents under tokenised captions."""
         return self.unet(noisy, time, self.text(tokens).last_hidden_state).sample
 
 
 @torch.no_grad()
-def latents(codec: nn.Module, pictures: Pictures, *, mirrored: bool, device: str = "cpu") -> Float[Tensor, "n c h w"]:
-    """Codec latents of all pictures, or of their mirror images, in half precision to save memory."""
+def latents(codec: nn.Module, pictures: Pictures, *, shrink: int, device: str = "cpu") -> Float[Tensor, "m c h w"]:
+    """Codec latents of n pictures and then of their mirror images (m = 2 n), in half precision to save memory.
+
+    Args:
+        shrink: pictures are averaged over cells of this side first [px].
+    """
     parts = []
-    for index in torch.arange(len(pictures)).split(64):
-        images = pictures.images(index).to(device)
+    for mirrored, index in itertools.product((False, True), torch.arange(len(pictures)).split(64)):
+        images = F.avg_pool2d(pictures.images(index).to(device), shrink)
         images = images.flip(3) if mirrored else images
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             parts.append(codec.encode(images.contiguous(memory_format=torch.channels_last)).latents.half())
@@ -131,26 +137,36 @@ def tokenise(words: "CLIPTokenizer", captions: list[str]) -> Int[Tensor, "n toke
 
 
 def train_denoiser(
-    recipe: Recipe, pair: Pair, codes: Float[Tensor, "n c h w"], tokens: Int[Tensor, "n t"], empty: Int[Tensor, "1 t"], *, folder: Path
+    recipe: Recipe,
+    pair: Pair,
+    codes: tuple[Float[Tensor, "m c h/2 w/2"], Float[Tensor, "m c h w"]],
+    tokens: Int[Tensor, "n t"],
+    empty: Int[Tensor, "1 t"],
+    *,
+    folder: Path,
 ) -> Pair:
     """Train denoiser and text encoder on latents and captions.
+
+    ``codes``, of half-size and of whole pictures, holds the n pictures' latents and then their mirror images'
+    (m = 2 n); both go with the same caption.
 
     The loss is the velocity's squared error, weighted by min(SNR, 5) / (SNR + 1) (Hang et al. 2023, arXiv 2303.09556,
     for velocities).
     """
-    device = codes.device
+    device = tokens.device
     alpha2 = scheduler().alphas_cumprod.to(device)
     snr = alpha2 / (1 - alpha2)
     weight = (snr.clamp(max=5) / (snr + 1)).clamp(min=0.2)  # bounded below: pure noise is where sampling begins
     count = recipe.denoiser.batch
 
     def loss(step: int, numbers: torch.Generator) -> Float[Tensor, ""]:
-        index = torch.randint(len(codes), (count,), generator=numbers).to(device)
+        chosen = codes[0 if step < recipe.half_until else 1]
+        index = torch.randint(len(chosen), (count,), generator=numbers).to(device)
         # Stratified times: one in each of `count` equal parts of the schedule.
         time = ((torch.arange(count) + torch.rand(count, generator=numbers)) / count * STEPS).long().to(device)
-        noise = torch.randn((count, *codes.shape[1:]), generator=numbers).to(device)
+        noise = torch.randn((count, *chosen.shape[1:]), generator=numbers).to(device)
         silent = (torch.rand(count, 1, generator=numbers) < recipe.drop_caption).to(device)
-        clean = codes[index].float()
+        clean = chosen[index].float()
         words = torch.where(silent, empty, tokens[index % len(tokens)])
         a, s = alpha2[time].sqrt().view(-1, 1, 1, 1), (1 - alpha2[time]).sqrt().view(-1, 1, 1, 1)
         noisy = (a * clean + s * noise).contiguous(memory_format=torch.channels_last)

@@ -34,10 +34,11 @@ def train(network: nn.Module, loss: Loss, config: Training, folder: Path, *, min
         FloatingPointError: the loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+    )
     averaged = {name: value.detach().clone() for name, value in network.state_dict().items()}
     first = _resume(network, optimizer, averaged, folder)
-    marks = snapshot_steps(config)
     began = saved = time.monotonic()
     running = None
     for step in range(first, config.steps):
@@ -46,7 +47,9 @@ def train(network: nn.Module, loss: Loss, config: Training, folder: Path, *, min
             group["lr"] = config.lr * rate(step, config)
         value = loss(step, torch.Generator().manual_seed(config.seed * 1_000_003 + step))
         if not torch.isfinite(value):
-            raise FloatingPointError(f"the loss became {value.item()} at step {step}; resume with a lower learning rate")
+            raise FloatingPointError(
+                f"the loss became {value.item()} at step {step}; resume with a lower learning rate"
+            )
         value.backward()
 
         # Update.
@@ -61,7 +64,7 @@ def train(network: nn.Module, loss: Loss, config: Training, folder: Path, *, min
         if done % 50 == 0 or done == config.steps:
             rate_now = (done - first) * config.batch / (time.monotonic() - began)
             _log(folder, step=done, images=done * config.batch, loss=running, images_per_second=round(rate_now, 1))
-        if done in marks:
+        if done in config.snapshots or done == config.steps:
             _write(averaged, folder / "snapshots" / f"{done * config.batch:08d}.safetensors")
         if time.monotonic() - saved > 60 * minutes_between or done == config.steps:
             _save(network, optimizer, averaged, folder, done)
@@ -78,11 +81,6 @@ def rate(step: int, config: Training) -> float:
     rise = (step + 1) / max(1, config.warmup)
     fall = (config.steps - step) / max(1, 0.3 * config.steps)
     return min(1.0, rise, fall)
-
-
-def snapshot_steps(config: Training) -> list[int]:
-    """Steps of the ladder, each twice the one before, the last at the end of the training."""
-    return [max(1, config.steps >> (config.snapshots - 1 - rung)) for rung in range(config.snapshots)]
 
 
 @torch.no_grad()

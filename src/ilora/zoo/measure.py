@@ -6,33 +6,33 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ilora import data, intrinsics
-from ilora.config import Readout
 from ilora.generators import load
 from ilora.generators.base import Generator
-from ilora.images import contact_sheet
+from ilora.images import contact_sheet, write_preview
+from ilora.ops import color
 from ilora.records import Image
-from ilora.run import replacing, write_json
+from ilora.run import write_json
 from ilora.zoo import quality
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import Recipe, recipe
 from ilora.zoo.train import rung
 
 PAINTED = 256  # pictures that quality is measured on
+STEPS = 20  # of the sampler
 PARTS = ("vae", "unet", "text_encoder")
 
 
-def write_card(name: str, pictures: Path | str, out: Path | str, *, description: str) -> Path:
+def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
     """Measure what ``train`` left in ``out`` and write ``card.json`` and ``samples.png`` beside the weights.
 
     Args:
         name: the recipe that was trained.
         pictures: the shards that it was trained on; its held-out pictures are what quality is measured against.
         out: the training's folder.
-        description: one line for the card.
 
     Returns:
         The pipeline's folder, complete.
@@ -42,28 +42,36 @@ def write_card(name: str, pictures: Path | str, out: Path | str, *, description:
     encoder = scene_encoder(shown, out / "encoder")
     place = out / "generator"
     generator = load(str(place))
-    ladder = [measure_rung(chosen, out, path, encoder, held) for path in sorted((out / "denoiser" / "snapshots").iterdir())]
-    sizes = {part: _weights(place / part) for part in PARTS}
-    facts = {
-        "description": description,
+    snapshots = sorted((out / "denoiser" / "snapshots").iterdir())
+    write_json(
+        place / "card.json",
+        _facts(chosen, out)
+        | {
+            "data": f"{len(shown):,} rooms, {chosen.size} px, seeds {shown.seeds[0]} to {shown.seeds[-1]}; captions",
+            "ceiling_protocol": "true maps of the rooms test split through the frozen codec, mean over images",
+            "ceiling": ceiling(generator),
+            "quality_protocol": f"{PAINTED} pictures for captions of held-out scenes against {len(held)} held-out "
+            f"pictures; {STEPS} steps, no guidance; scene encoder v{quality.VERSION}",
+            "ladder": [measure_rung(chosen, out, path, encoder, held) for path in snapshots],
+        },
+    )
+    sheet(generator, held, place / "samples.png")
+    return place
+
+
+def _facts(chosen: Recipe, out: Path) -> dict:
+    """What can be read off the training's files."""
+    sizes = {part: _weights(out / "generator" / part) for part in PARTS}
+    return {
+        "description": chosen.description,
         "recipe": chosen.write(),
         "parameters": {part: count for part, (count, _) in sizes.items()},
         "megabytes": sum(size for _, size in sizes.values()) / 1e6,
-        "data": f"{len(shown):,} rendered rooms of {chosen.size} px (seeds {shown.seeds[0]} to {shown.seeds[-1]}) and their captions",
         "images_seen": {
-            "codec": chosen.codec.steps * chosen.codec.batch,
-            "denoiser": chosen.denoiser.steps * chosen.denoiser.batch,
+            part: getattr(chosen, part).steps * getattr(chosen, part).batch for part in ("codec", "denoiser")
         },
         "loss": {part: _curve(out / part / "log.jsonl") for part in ("codec", "denoiser")},
-        "ceiling_protocol": "rooms test split, mean over images",
-        "ceiling": ceiling(generator),
-        "quality_protocol": f"{PAINTED} pictures for captions of held-out scenes against {len(held)} held-out pictures, "
-        f"25 steps, no guidance, scene encoder v{quality.VERSION}",
-        "ladder": ladder,
     }
-    write_json(place / "card.json", facts)
-    sheet(generator, held, place / "samples.png")
-    return place
 
 
 def scene_encoder(shown: Pictures, folder: Path) -> quality.SceneEncoder:
@@ -71,14 +79,14 @@ def scene_encoder(shown: Pictures, folder: Path) -> quality.SceneEncoder:
     return quality.train_encoder(shown, folder).eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def paint(generator: Generator, captions: Sequence[str], *, batch: int = 32) -> Image:
+def paint(generator: Generator, captions: Sequence[str], *, guidance: float = 1.0, batch: int = 32) -> Image:
     """One picture for each caption; picture i is drawn from seed i."""
     parts = []
     for begin in range(0, len(captions), batch):
-        words = list(captions[begin : begin + batch])
-        parts.append(generator.sample(range(begin, begin + len(words)), words)[0])
-    return torch.cat(parts).float().cpu()
+        words = captions[begin : begin + batch]
+        seeds = range(begin, begin + len(words))
+        parts.append(generator.sample(seeds, words, steps=STEPS, guidance=guidance)[0].cpu())
+    return torch.cat(parts)
 
 
 def measure_rung(
@@ -94,21 +102,23 @@ def measure_rung(
 
 
 @torch.no_grad()
-def ceiling(generator: Generator, split: str = "test") -> dict[str, dict]:
-    """How well the frozen codec draws true maps that it never saw: normals [deg], the others PSNR of their image [dB]."""
+def ceiling(generator: Generator, split: str = "test") -> dict[str, dict[str, float]]:
+    """How well the frozen codec draws true maps that it never saw.
+
+    Returns:
+        For each intrinsic its primary metric, and ``psnr`` [dB] of the image that stands for the map.
+    """
     rows = {}
     for name in intrinsics.NAMES:
         kind = intrinsics.intrinsic(name)
-        errors = []
+        errors, ratios = [], []
         for example in data.dataset("rooms", intrinsic=name, split=split):
             truth, valid = example.map[None], example.valid[None]
             image = kind.to_image(truth, valid)
             painted = generator.decode(generator.target(image)).clamp(-1, 1)
-            if name == "normal":
-                errors.append(float(kind.metrics(kind.from_image(painted), truth, valid)["mean_angle"]))
-            else:
-                errors.append(float(_psnr(painted, image, valid)))
-        rows[name] = {"value": sum(errors) / len(errors), "unit": "deg" if name == "normal" else "dB"}
+            errors.append(kind.metrics(kind.from_image(painted), truth, valid)[kind.primary])
+            ratios.append(_psnr(painted, image, valid))
+        rows[name] = {kind.primary: float(torch.cat(errors).mean()), "psnr": float(torch.stack(ratios).mean())}
     return rows
 
 
@@ -119,12 +129,10 @@ def _psnr(a: Image, b: Image, valid: Tensor) -> Float[Tensor, ""]:
 
 
 def sheet(generator: Generator, held: Pictures, path: Path) -> None:
-    """24 painted pictures with the captions that asked for them, guided."""
-    words = held.captions[:24]
-    painted = generator.sample(range(len(words)), words, guidance=2.5)[0]
-    rows = [[picture for picture in painted[begin : begin + 8]] for begin in range(0, 24, 8)]
-    with replacing(path) as partial:
-        contact_sheet(rows).save(partial, format="PNG")
+    """24 pictures painted for captions of held-out scenes, guided; rows of eight."""
+    painted = color.to_uint8((paint(generator, held.captions[:24], guidance=2.5) + 1) / 2)
+    rows = [list(painted[begin : begin + 8]) for begin in range(0, 24, 8)]
+    write_preview(path, contact_sheet(rows, [""] * 8), about={"captions": "; ".join(held.captions[:24])})
 
 
 def _weights(folder: Path) -> tuple[int, int]:

@@ -70,7 +70,9 @@ def read_pictures(folder: Path | str, *, limit: int | None = None) -> Pictures:
     sizes = {rows[seed][0].shape for seed in seeds}
     if len(sizes) != 1:
         raise ValueError(f"expected pictures of one size in {folder}, got {sorted(sizes)}; render them with one --size")
-    pixels = torch.from_numpy(np.stack([rows[seed][0] for seed in seeds])).permute(0, 3, 1, 2).contiguous()  # [n, 3, h, w]
+    pixels = (
+        torch.from_numpy(np.stack([rows[seed][0] for seed in seeds])).permute(0, 3, 1, 2).contiguous()
+    )  # [n, 3, h, w]
     stories = [rows[seed][1] for seed in seeds]
     return Pictures(pixels, [s["caption"] for s in stories], [s["factors"] for s in stories], seeds)
 

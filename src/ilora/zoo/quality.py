@@ -29,7 +29,11 @@ class SceneEncoder(nn.Module):
         layers: list[nn.Module] = [nn.PixelUnshuffle(4)]  # [b, 48, h/4, w/4]
         before = 48
         for level, after in enumerate(widths):
-            layers += [nn.Conv2d(before, after, 3, stride=2 if level else 1, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
+            layers += [
+                nn.Conv2d(before, after, 3, stride=2 if level else 1, padding=1),
+                nn.GroupNorm(8, after),
+                nn.SiLU(),
+            ]
             layers += [nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
             before = after
         self.body = nn.Sequential(*layers)
@@ -101,7 +105,7 @@ def kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 def sliced_wasserstein(
     a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "m 3 h w"], *, seed: int = 0, slices: int = 256
 ) -> float:
-    """Sliced Wasserstein distance of 7 x 7 patches, mean over the levels of a Laplacian pyramid (Karras et al. 2018, sec. 5).
+    """Sliced Wasserstein distance of 7 x 7 patches, mean over Laplacian levels (Karras et al. 2018, sec. 5).
 
     Patches are standardised by the mean and deviation of ``b``, the real pictures.
     """

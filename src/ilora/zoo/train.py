@@ -11,6 +11,8 @@ from ilora.zoo import codec, denoiser
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import Recipe, recipe
 
+SIZES = {"half": 2, "whole": 1}  # side of the cells that pictures are averaged over [px]
+
 
 def train(name: str, pictures: Path | str, out: Path | str, *, device: str | None = None) -> Path:
     """Train codec, then denoiser and text encoder; leave a diffusers pipeline folder in ``out/generator``.
@@ -85,13 +87,13 @@ def _claim(chosen: Recipe, out: Path) -> None:
     note = out / "recipe.json"
     wanted = json.loads(json.dumps(chosen.write()))
     if note.exists() and json.loads(note.read_text()) != wanted:
-        raise ValueError(f"expected an empty folder or one of the same recipe, got {out} of another; choose another --out")
+        raise ValueError(
+            f"expected an empty folder or one of the same recipe, got {out} of another; choose another --out"
+        )
     note.write_text(json.dumps(wanted, indent=1))
 
 
-def _pair(
-    chosen: Recipe, captions: list[str], folder: Path, *, device: str
-) -> tuple[denoiser.Pair, "CLIPTokenizer"]:  # noqa: F821
+def _pair(chosen: Recipe, captions: list[str], folder: Path, *, device: str) -> tuple[denoiser.Pair, "CLIPTokenizer"]:  # noqa: F821
     """Fresh denoiser and text encoder, and the tokenizer (made from the captions the first time)."""
     from transformers import CLIPTokenizer
 
@@ -104,11 +106,12 @@ def _pair(
     return pair.to(device, memory_format=torch.channels_last), words
 
 
-def _latents(head: torch.nn.Module, shown: Pictures, path: Path, *, device: str) -> torch.Tensor:
-    """Latents of all pictures, then of all mirror images [2 n, c, h, w]; made once."""
+def _latents(head: torch.nn.Module, shown: Pictures, path: Path, *, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents of the pictures at half their size and at their size; made once."""
     if not path.is_file():
-        both = [denoiser.latents(head, shown, mirrored=mirrored, device=device) for mirrored in (False, True)]
+        made = {name: denoiser.latents(head, shown, shrink=shrink, device=device) for name, shrink in SIZES.items()}
         partial = path.with_suffix(".partial")
-        save_file({"latents": torch.cat(both).cpu().contiguous()}, partial)
+        save_file({name: value.cpu().contiguous() for name, value in made.items()}, partial)
         partial.rename(path)
-    return load_file(path)["latents"].to(device)
+    kept = load_file(path)
+    return kept["half"].to(device), kept["whole"].to(device)

@@ -216,9 +216,8 @@ def _decorate(kit: Kit, room: Room, wall: str) -> None:
         kit.add("box", at.tolist(), (width + 0.14, height, 0.05), trim, rotation=frame)
         kit.add("box", (at - [0, 0, 0.04]).tolist(), (width, height - 0.08, 0.08), door, rotation=frame)
         for dz in (-0.24, 0.24):
-            kit.add(
-                "box", (at + [0, 0, dz * height]).tolist(), (width * 0.65, height * 0.36, 0.1), door, rotation=frame
-            )
+            panel = (width * 0.65, height * 0.36, 0.1)
+            kit.add("box", (at + np.array([0, 0, dz * height])).tolist(), panel, door, rotation=frame)
         kit.add("sphere", (at + direction * width * 0.4 + normal * 0.06).tolist(), (0.06, 0.06, 0.06), trim)
     elif what < 0.75:
         for _ in range(int(kit.rng.integers(1, 4))):

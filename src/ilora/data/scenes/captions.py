@@ -31,7 +31,7 @@ def _sentence(scene: Scene, seen: list[int]) -> str:
     room = _article(f"{light} room" if light and rng.random() < 0.6 else "room")
     sentence = f"{room} with {_join(things)}" if things else room
     if floor and rng.random() < 0.5:
-        sentence += f" on a {floor} floor" if things else f" with a {floor} floor"
+        sentence += f" {'on' if things else 'with'} {_article(f'{floor} floor')}"
     if wall and rng.random() < 0.5:
         sentence += f", {wall} walls"
     return sentence

@@ -124,7 +124,7 @@ def pack(planes: np.ndarray) -> bytes:
 
 
 def unpack(blocks: list[bytes], shape: tuple[int, int, int]) -> np.ndarray:
-    """Inverse of pack() for blocks of the same shape [c, h, w]: int32 [blocks, c, h, w], together because it is faster."""
+    """Inverse of pack() for blocks of the same shape [c, h, w]: int32 [blocks, c, h, w]; together it is faster."""
     count, height, width = shape
     raw = b"".join(lzma.decompress(block, lzma.FORMAT_RAW, filters=LZMA) for block in blocks)
     high, low = (

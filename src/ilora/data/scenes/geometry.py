@@ -65,7 +65,7 @@ def _cube_faces(n: int, bend: Callable) -> Shape:
         for side in (-0.5, 0.5):
 
             def points(u, v, axis=axis, a=a, b=b, side=side):
-                position, normal = np.zeros(u.shape + (3,)), np.zeros(u.shape + (3,))
+                position, normal = np.zeros((*u.shape, 3)), np.zeros((*u.shape, 3))
                 position[..., a], position[..., b], position[..., axis] = u - 0.5, v - 0.5, side
                 normal[..., axis] = 2 * side
                 return bend(position, normal)

@@ -25,8 +25,7 @@ def render(
     """Picture and maps of a scene, all [size, size, ...] with the row 0 on top.
 
     Args:
-        samples: paths a pixel.
-        depth: surfaces that a path may scatter at.
+        samples: paths a pixel; each may scatter at `depth` surfaces.
         denoise: filter shading and residual with Open Image Denoise before they are put together.
         mesh: triangles to render instead of tessellate(scene).
 
@@ -38,9 +37,7 @@ def render(
         `seed`; `exposure`, the factor from the scene's radiance to the picture.
     """
     if size < 8 or samples < 1 or depth < 1:
-        raise ValueError(
-            f"size >= 8, samples >= 1 and depth >= 1 expected, got {size}, {samples} and {depth}; raise them"
-        )
+        raise ValueError(f"size >= 8, samples >= 1, depth >= 1 expected, got {size}, {samples}, {depth}; raise them")
     mesh = mesh or tessellate(scene)
     uploaded = world.upload(scene, mesh)
     maps = _maps(tracing.first_hits(uploaded, size, GRID), size, scene, mesh)
@@ -51,12 +48,12 @@ def render(
     exposure = scene.brightness * _exposure(linear, maps["valid"])
     image = np.round(to_srgb(exposure * linear) * 255).astype(np.uint8)
     caption, factors = captions.describe(scene, maps.pop("piece"))
-    residual = exposure * (specular + maps.pop("emission"))
+    specular = specular + maps.pop("emission")
     return {
         "image": image,
         **maps,
         "shading": (exposure * shading).astype(np.float32),
-        "residual": residual.astype(np.float32),
+        "residual": (exposure * specular).astype(np.float32),
         "camera": scene.camera.matrix(size),
         "caption": caption,
         "factors": factors,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def read_rooms(path: str | Path, limit: int | None = None) -> Iterator[Rooms]:
     with np.load(path, allow_pickle=False) as data:
         blocks, ends, records = data["blocks"].tobytes(), data["ends"].tolist(), json.loads(data["records"].tobytes())
     total = len(records["scenes"]) if limit is None else min(limit, len(records["scenes"]))
-    files = [[blocks[a:b] for a, b in zip(row, row[1:], strict=False)] for row in _starts(ends)]
+    files = [[blocks[a:b] for a, b in pairwise(row)] for row in _starts(ends)]
     for first in range(0, total, TOGETHER):
         chunk = files[first : min(first + TOGETHER, total)]
         planes = codings.unpack([packed for packed, _, _ in chunk], (PLANES, records["size"], records["size"]))

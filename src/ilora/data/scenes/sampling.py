@@ -188,7 +188,7 @@ def _place_objects(draft: Draft) -> None:
             kit = draft.kit()
             furniture.free_object(kit, kind := str(rng.choice(kinds)), float(rng.uniform(0.1, 0.28)))
             reach = min(width, depth) * 0.33
-            draft.put(kit, centre + [*rng.uniform(-reach, reach, 2), 0.0], 0.0, kind)
+            draft.put(kit, centre + np.array([*rng.uniform(-reach, reach, 2), 0.0]), 0.0, kind)
     for _ in range(int(rng.integers(0, 4))):
         kit = draft.kit()
         kind, side = str(rng.choice(kinds)), float(rng.uniform(0.15, 0.55))

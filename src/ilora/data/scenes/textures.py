@@ -98,7 +98,7 @@ def painting(material, rng):
         hills = TILE * (0.45 + 0.2 * np.sin(u / TILE * rng.uniform(4, 12) + rng.uniform(0, 6)))
         picture = np.where((v < hills)[..., None], rng.uniform(0.05, 0.6, 3), picture)
     for _ in range(int(rng.integers(1, 6))):
-        cu, cv, radius = rng.uniform(0, TILE, 2).tolist() + [rng.uniform(4, 18)]
+        cu, cv, radius = *rng.uniform(0, TILE, 2), rng.uniform(4, 18)
         inside = np.hypot(u - cu, v - cv) < radius
         if rng.random() < 0.5:
             inside = (np.abs(u - cu) < radius) & (np.abs(v - cv) < radius * rng.uniform(0.3, 1))

@@ -1,6 +1,7 @@
 """A scene as the path tracer's kernel reads it.
 
 Every scene-dependent number is data of the compiled kernel, not part of it: it is compiled once a process.
+Loading this module sets Mitsuba's variant to llvm_ad_rgb for the whole process.
 """
 
 from __future__ import annotations
