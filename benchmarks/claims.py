@@ -1,6 +1,6 @@
 """What the embedded generator must show: adapter against random weights, mean map, scratch, and rank 2 against rank 8.
 
-    python benchmarks/claims.py --out runs/claims --seeds 3 [--only main rank scratch few ladder] [--intrinsics normal depth]
+    python benchmarks/claims.py --out runs/claims --seeds 3 [--only main rank scratch few] [--intrinsics normal depth]
 
 Every fit and every evaluation is kept in ``--out`` and not made again, so the command may be stopped at any time; two
 copies of it may share the work with ``--part 0/2`` and ``--part 1/2``. At the end, and with ``--print`` at once, it
@@ -11,10 +11,11 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from ilora.evaluate import EvaluateConfig, evaluate
-from ilora.evaluation import OURS, Evaluation, ratio_of
+from ilora.evaluation import OURS, Evaluation, Group, ranged, ratio_of
 from ilora.fit import fit
 from ilora.intrinsics import NAMES
 from ilora.presets import preset
@@ -22,6 +23,13 @@ from ilora.run import write_json
 
 BOUNDS = {"normal": 0.5, "depth": 0.5, "albedo": 0.6, "shading": 0.6}  # of the adapter ÷ random weights
 SCRATCHED = ("normal", "depth")
+ROWS = {
+    "codec ceiling": "codec_ceiling",
+    "**adapter on the trained generator**": OURS,
+    "the same fit on random weights": "random_weights",
+    "mean of the training maps": "mean_map",
+    "all weights, from scratch": "scratch",
+}
 
 
 @dataclass(frozen=True)
@@ -79,20 +87,49 @@ def make(point: Point, out: Path, changes: dict[str, object]) -> None:
     evaluate(place, json=result, config=EvaluateConfig(controls=point.random))
 
 
+def finished(out: Path, seeds: int, **fields: object) -> dict[int, Evaluation]:
+    """Evaluations of the points with these fields that are there, by seed."""
+    wanted = [Point("", seed=seed, **fields) for seed in range(seeds)]
+    return {p.seed: Evaluation.read(path) for p in wanted if (path := out / f"{p.name}.json").is_file()}
+
+
+def table(out: Path, seeds: int) -> str:
+    """The README's table in Markdown: primary error of each method, pooled over the seeds that are there."""
+    head = "| rooms, test split, 150 images | normals: mean angle [deg] | depth: AbsRel | albedo: si-RMSE | shading: si-RMSE |"
+    lines = [head, "|---|---|---|---|---|"]
+    for label, method in ROWS.items():
+        cells = []
+        for kind in NAMES:
+            own = {"method": "scratch"} if method == "scratch" else {}
+            runs = list(finished(out, seeds, intrinsic=kind, **own).values())
+            name = OURS if method == "scratch" else method
+            mean = Group("", tuple(runs)).summary(name) if runs else None
+            cells.append(ranged(mean.mean, mean.low, mean.high) if mean else "not measured")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def fill(page: Path, text: str) -> None:
+    """Put the table between the page's ``results`` marks."""
+    before, begin, rest = page.read_text().partition("<!-- results:begin -->\n")
+    _, end, after = rest.partition("<!-- results:end -->")
+    if not begin or not end:
+        raise ValueError(f"expected the marks <!-- results:begin --> and <!-- results:end -->, got none in {page}")
+    page.write_text(f"{before}{begin}{text}\n{end}{after}")
+
+
 def claims(out: Path, intrinsics: Sequence[str], seeds: int) -> list[Claim]:
     """The claims whose points are there for at least one seed."""
 
-    def done(**fields: object) -> dict[int, Evaluation]:
-        wanted = [Point("", seed=seed, **fields) for seed in range(seeds)]
-        return {p.seed: Evaluation.read(path) for p in wanted if (path := out / f"{p.name}.json").is_file()}
-
+    done = partial(finished, out, seeds)
     found = []
     for kind in intrinsics:
         main, few = done(intrinsic=kind), done(intrinsic=kind, labels=25)
         found += _claim("adapter ÷ the same on random weights", kind, main, main, BOUNDS[kind], "random_weights")
         found += _claim("adapter ÷ mean training map", kind, main, main, 0.7, "mean_map")
-        found += _claim("adapter ÷ scratch, 250 labels", kind, main, done(intrinsic=kind, method="scratch"), 0.8)
-        found += _claim("adapter ÷ scratch, 25 labels", kind, few, done(intrinsic=kind, method="scratch", labels=25), 0.7)
+        scratch, scratch_few = done(intrinsic=kind, method="scratch"), done(intrinsic=kind, method="scratch", labels=25)
+        found += _claim("adapter ÷ scratch, 250 labels", kind, main, scratch, 0.8)
+        found += _claim("adapter ÷ scratch, 25 labels", kind, few, scratch_few, 0.7)
         found += _claim("rank 2 ÷ rank 8", kind, done(intrinsic=kind, rank=2), main, 1.15)
     return found
 
@@ -133,6 +170,7 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="this process's share of the points, as INDEX/COUNT")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON", help="fields of the fit to change")
     parser.add_argument("--print", action="store_true", help="only print what is finished")
+    parser.add_argument("--readme", type=Path, help="page whose table of results is written anew")
     words = parser.parse_args()
     index, count = map(int, words.part.split("/"))
     changes = {name: json.loads(value) for name, value in (pair.split("=") for pair in words.set)}
@@ -142,6 +180,8 @@ def main() -> None:
             make(point, words.out, changes)
     found = claims(words.out, words.intrinsics, words.seeds)
     show(found)
+    if words.readme:
+        fill(words.readme, table(words.out, words.seeds))
     write_json(words.out / "claims.json", {"claims": [asdict(claim) for claim in found]})
 
 

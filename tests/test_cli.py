@@ -1,7 +1,6 @@
 """The command line: every command of it runs, and what the user can mend is one line."""
 
 import json
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -117,9 +116,3 @@ def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(sys, "argv", ["ilora", "fit", "--preset", "fast", "--out", str(tmp_path / "out")])
     with pytest.raises(ValueError, match="expected a preset"):
         main()
-
-
-def test_neither_the_package_nor_help_imports_torch() -> None:
-    code = "import sys, ilora, ilora.cli\nprint(*(name for name in ('torch', 'numpy', 'PIL') if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""

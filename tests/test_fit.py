@@ -42,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(folder: Path, **changes: object) -> FitConfig:
     """Twelve updates on the toy."""
-    fields = {"generator": "toy", "data": str(folder), "steps": 12, "batch": 4, "warmup": 2, "rank": 2}
-    return preset("default", **fields | {"checkpoint_every": 5} | changes)
+    fields = {"generator": "toy", "data": str(folder), "steps": 12, "batch": 4, "warmup": 2, "rank": 2, "lr": 1e-3}
+    return preset("default", **fields | {"targets": "attention", "checkpoint_every": 5} | changes)
 
 
 def bits(run: Path) -> bytes:

@@ -3,7 +3,7 @@
 import pytest
 
 from ilora.config import Readout
-from ilora.presets import PRESETS, preset
+from ilora.presets import PRESETS, learning_rate, preset
 
 
 def test_paper_is_the_published_recipe() -> None:
@@ -31,3 +31,11 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
 def test_a_field_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'rank'"):
         preset("paper", ranks=3)
+
+
+def test_learning_rate_by_hand() -> None:
+    open_ = preset("default", lr=None)
+    assert learning_rate(open_, 6_000_000) == pytest.approx(5e-3)
+    assert learning_rate(open_, 24_000_000) == pytest.approx(2.5e-3)  # four times the weights, half the rate
+    assert learning_rate(open_.replace(method="scratch"), 6_000_000) == pytest.approx(1e-3)
+    assert learning_rate(preset("paper"), 6_000_000) == 1e-4

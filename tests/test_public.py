@@ -44,21 +44,16 @@ def surface() -> list[tuple[str, Definition]]:
 
 
 @pytest.mark.parametrize("name", ilora.__all__)
-def test_a_public_name_is_there_and_explains_itself(name: str) -> None:
+def test_a_public_name_explains_itself(name: str) -> None:
     value = getattr(ilora, name)
-    assert name in dir(ilora)
     if name in VALUES:
         return
-    assert len(inspect.getdoc(value).splitlines()[0]) > 20
+    words = (inspect.getdoc(value) or "nothing").splitlines()[0]
+    assert len(words.split()) > 2 and not words.startswith(f"{name}(")  # a dataclass without one gets its signature
     if isinstance(value, types.FunctionType):
         signature = inspect.signature(value)
         hints = [parameter.annotation for parameter in signature.parameters.values()]
         assert inspect.Parameter.empty not in (*hints, signature.return_annotation)
-
-
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match=r"has no attribute 'train'; public names: .*preset"):
-        ilora.train  # noqa: B018
 
 
 def test_every_file_says_what_it_is_for() -> None:

@@ -186,12 +186,21 @@ def test_every_command_and_its_options_exist(place: str, words: list[str]) -> No
     assert {name for name, required in options.items() if required} <= used, place
 
 
+def test_every_script_and_its_options_exist() -> None:
+    shell = "\n".join(block.code for page in PAGES for block in blocks(page) if block.language == "sh")
+    scripts = re.findall(r"^python (\S+\.py)([^#\n]*)", shell, re.MULTILINE)
+    assert scripts
+    for script, words in scripts:
+        source = text(script)
+        assert [option for option in re.findall(r"--\w+", words) if f'"{option}"' not in source] == [], script
+
+
 def test_make_targets_and_pip_commands_are_those_of_the_makefile() -> None:
     makefile = text("Makefile")
     shell = "\n".join(block.code for page in PAGES for block in blocks(page) if block.language == "sh")
     for target in re.findall(r"^make (\w+)", shell, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    installs = re.findall(r"pip install (-c [^#\n]*\S)", shell)
+    installs = re.findall(r"pip install (-c .*?'\S+')", shell)
     assert installs and all(f"pip install --quiet {words}" in makefile for words in installs)
 
 

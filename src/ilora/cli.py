@@ -185,13 +185,15 @@ def zoo_show(name: Annotated[str, typer.Argument(help="Embedded generator.")]) -
 def zoo_train(
     name: Annotated[str, typer.Argument(help="Recipe.")],
     out: Out,
-    pictures: Annotated[Path, typer.Option(help="Shards that 'ilora scenes render' wrote.")],
+    pictures: Annotated[Path | None, typer.Option(help="Shards of 'ilora scenes render'. Default: rendered.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what --out holds.")] = False,
+    snapshots: Annotated[bool, typer.Option("--snapshots", help="Also leave the ladder's generators.")] = False,
     device: Device = None,
 ) -> None:
-    """Train an embedded generator on rendered pictures and captions only; goes on where it stopped."""
-    from ilora.zoo.train import train
+    """Train an embedded generator on rendered pictures and captions only, measure it and write its card."""
+    from ilora.zoo.make import make
 
-    typer.echo(train(name, pictures, out, device=device))
+    typer.echo(make(name, out, pictures=pictures, resume=resume, snapshots=snapshots, device=device))
 
 
 @scenes.command("render")
@@ -203,7 +205,7 @@ def scenes_render(
     split: Annotated[str, typer.Option(help="pictures, labelled, validation or test.")] = "pictures",
     format_: Annotated[str, typer.Option("--format", help="webdataset, or folder (with all maps).")] = "webdataset",
     products: Annotated[str, typer.Option(help="picture, or all (with all maps).")] = "picture",
-    samples: Annotated[int | None, typer.Option(help="Paths a pixel. Default: 8, with maps 64.", min=1)] = None,
+    samples: Annotated[int | None, typer.Option(help="Paths a pixel. Default: 4, with maps 64.", min=1)] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. Default: one a core.", min=1)] = None,
 ) -> None:
     """Render rooms: pictures and captions, or all four intrinsics too; goes on where it stopped."""

@@ -91,7 +91,8 @@ class Readout(Configuration):
     """How a diffusion network's output o and its input latent z become the clean latent: x = image * z + output * o.
 
     ``image`` and ``output`` left at None follow the network's prediction type at ``timestep``:
-    epsilon (z - sigma o) / alpha, velocity alpha z - sigma o, sample o.
+    epsilon (z - sigma o) / alpha, velocity alpha z - sigma o, sample o. With ``image`` given, ``output`` left at None
+    is the sign of the clean latent in o: -1 for velocity, else 1.
     """
 
     timestep: int = 999  # of 1000, given to the network
@@ -101,7 +102,7 @@ class Readout(Configuration):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig(Configuration):
-    """Which weights learn."""
+    """Which of the network's weights learn, and in which form."""
 
     method: str = "lora"  # lora | dora | rslora; controls: full (all weights) | scratch (all weights, from random ones)
     rank: int = 8  # of the low-rank update
@@ -137,7 +138,7 @@ class FitConfig(Configuration):
     steps: int = 1000  # updates
     batch: int = 8  # images an update
     accumulate: int = 1  # micro-batches an update
-    lr: float = 1e-3  # of AdamW
+    lr: float | None = None  # of AdamW; None: by the number of weights of the network, see ilora.presets.learning_rate
     schedule: str = "cosine"  # constant | cosine, after warm-up
     warmup: int = 20  # updates of linear warm-up
     weight_decay: float = 0.0

@@ -25,7 +25,7 @@ from ilora.generators.base import Generator
 from ilora.intrinsics import intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color
-from ilora.presets import preset
+from ilora.presets import learning_rate, preset, rate
 from ilora.records import Loss, Record
 from ilora.run import (
     Run,
@@ -125,7 +125,9 @@ def fit(
     examples = _labelled(config, on_problem)
     generator = load(config.generator, device=team.device, readout=config.readout)
     generator.ask(kind.prompt)
-    config = config.replace(labels=len(examples), precision=_precision(config, generator.network, team.device))
+    size = sum(value.numel() for value in generator.network.parameters())
+    found = {"lr": learning_rate(config, size), "precision": _precision(config, size, team.device)}
+    config = config.replace(labels=len(examples), **found)
     source = {"name": config.data, "fingerprint": examples.fingerprint, "labels": examples.names}
     if dry_run:
         count = _adapt(generator, config)
@@ -178,15 +180,6 @@ def control(out: Path | str, *, device: str | None = None) -> Path:
     return fit(config.replace(random_weights=True), place, resume=True, on_problem="skip", device=device)
 
 
-def rate(step: int, config: FitConfig) -> float:
-    """Learning rate of update ``step``: linear warm-up, then constant, or half a cosine to zero."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / (config.warmup + 1)
-    if config.schedule == "constant":
-        return config.lr
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))
-
-
 def held_out(config: FitConfig, fallback: Dataset) -> tuple[str, Dataset]:
     """Up to ``HELD_OUT`` examples, evenly spread over the validation split; of the labels where there is none."""
     split, source = "validation", fallback
@@ -204,7 +197,7 @@ def _labelled(config: FitConfig, on_problem: str) -> Subset:
     return select(source, len(source) if config.labels is None else config.labels, seed=config.seed)
 
 
-def _precision(config: FitConfig, network: nn.Module, device: torch.device) -> str:
+def _precision(config: FitConfig, weights: int, device: torch.device) -> str:
     """fp32 or bf16.
 
     One forward and backward pass of Stable Diffusion's U-Net at 256 px took 15.1 s in fp32 and 3.9 s in bf16 on a core
@@ -215,7 +208,7 @@ def _precision(config: FitConfig, network: nn.Module, device: torch.device) -> s
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     able = getattr(torch.cpu, "get_capabilities", dict)()
-    large = sum(value.numel() for value in network.parameters()) >= LARGE
+    large = weights >= LARGE
     return "bf16" if device.type == "cpu" and large and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
 
 

@@ -23,7 +23,7 @@ class _Inert:
 
 
 def read(path: Path, *, only: tuple[str, ...] = ("",)) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors of a file, on the CPU, and what its header says.
+    """Tensors of a file, on the CPU, and what its header says (safetensors' own entry ``format`` left out).
 
     Args:
         path: ``.safetensors``, or a file of ``torch.save`` (.ckpt, .bin, .pt), whose numbers and strings beside the
@@ -42,7 +42,8 @@ def read(path: Path, *, only: tuple[str, ...] = ("",)) -> tuple[dict[str, Tensor
     try:
         with safe_open(path, framework="pt") as file:
             wanted = [name for name in file.keys() if name.startswith(only)]  # noqa: SIM118
-            return {name: file.get_tensor(name) for name in wanted}, dict(file.metadata() or {})
+            header = {key: value for key, value in (file.metadata() or {}).items() if key != "format"}
+            return {name: file.get_tensor(name) for name in wanted}, header
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 

@@ -26,7 +26,7 @@ def test_singular_and_plural_tables_and_remarks(tmp_path: Path) -> None:
 
 
 def test_the_documented_example_is_read(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/your-own-data.md").read_text()
     about = parse(page.partition("```toml\n")[2].partition("```")[0], tmp_path)
     assert about.declared == {"normals", "depths", "albedos", "split"}
     assert about.tables["split"].of("room-31") == "test" and about.tables["depths"].largest == 80

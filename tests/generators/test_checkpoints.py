@@ -9,6 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch.testing import assert_close
 
+from ilora import generators
 from ilora.generators import checkpoints, load
 from tests import tiny
 
@@ -122,6 +123,16 @@ def test_a_cache_without_weights_is_not_enough(tmp_path: Path, offline: Path) ->
     put(offline, "someone/something", tmp_path / "sd")
     with pytest.raises(FileNotFoundError, match=r"someone/something is not in the local hub cache"):
         load("someone/something")
+
+
+def test_an_embedded_name_is_its_folder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generators, "WEIGHTS", tmp_path)
+    assert generators.embedded() == []
+    shutil.copytree(folder, tmp_path / "mini")
+    assert generators.embedded() == ["mini"]
+    generator = load("mini")
+    assert generator.name == "mini"
+    assert generator.fingerprint == load(str(folder)).fingerprint
 
 
 def test_stock_diffusers_reads_the_folder_that_we_read(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_interrupted_training_ends_with_the_same_bits(tmp_path):
     whole, parts = line(), line()
     train(whole, regression(whole), CONFIG, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(parts, regression(parts, stop_at=23), CONFIG, tmp_path / "parts", minutes_between=0)
+        train(parts, regression(parts, stop_at=23), CONFIG, tmp_path / "parts", minutes=0)
     fresh = line()
     train(fresh, regression(fresh), CONFIG, tmp_path / "parts")
     assert torch.equal(whole.weight, fresh.weight)

@@ -100,8 +100,10 @@ def trainable(network: nn.Module) -> list[nn.Parameter]:
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
-    """Copies of the adapter's weights on the CPU: ``LAYER.lora_A.weight`` [r, i, ...], ``LAYER.lora_B.weight`` [o, r, ...]
-    and for DoRA ``LAYER.lora_magnitude_vector`` [o] (convolutions [1, o, 1, 1]); for the controls the network's state.
+    """Copies of the adapter's weights on the CPU, or of the network's whole state for the controls.
+
+    Names are ``LAYER.lora_A.weight`` [r, i, ...], ``LAYER.lora_B.weight`` [o, r, ...] and for DoRA
+    ``LAYER.lora_magnitude_vector`` [o], of convolutions [1, o, 1, 1].
 
     Raises:
         ValueError: the network carries no adapter.

@@ -95,7 +95,7 @@ class NormalReader:
         swap = {}
         if _share(normal[2:3] < 0, valid & (normal[2:3].abs() > 0.3)) > 0.5:
             swap |= {"B": "F", "F": "B"}
-        if _share(steep, low) > 0.05 and _share(normal[1:2] < 0, steep) > 0.8:
+        if _share(steep, low) > 0.2 and _share(normal[1:2] < 0, steep) > 0.8:
             swap |= {"U": "D", "D": "U"}
         if not swap:
             return []

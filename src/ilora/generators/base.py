@@ -18,8 +18,9 @@ class Generator(Protocol):
         fingerprint: hash of its weights; codes are cached and adapters are matched under it.
         resolution: side of the square image it was trained to paint [px].
         network: the module that adapters change; everything else stays frozen.
-        targets: named sets of PEFT target modules in ``network``; ``"attention"`` always exists.
-        readout: how the network's output is read; may be replaced at any time, and ignored by a family without time steps.
+        targets: named sets of PEFT target modules in ``network``; ``"attention"`` and the preset's ``"attention+conv"``
+            always exist (the same set where a family makes no difference).
+        readout: how the network's output is read; may be replaced at any time, ignored by a family without time steps.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Generator(Protocol):
         """Nearest (height, width) [px] that ``encode`` accepts for an image of this shape."""
         ...
 
-    def sample(self, seeds: Sequence[int], prompt: str = "") -> tuple[Image, Code]:
+    def sample(self, seeds: Sequence[int], prompt: str | Sequence[str] = "") -> tuple[Image, Code]:
         """Paint one image a seed, unadapted, and return the codes that paint them again."""
         ...
 

@@ -145,7 +145,7 @@ def _fetch(name: str) -> Path:
             except (OSError, HfHubHTTPError, OfflineModeIsEnabled) as error:
                 reasons.append(str(error).splitlines()[0])
                 continue
-            if _files(folder, "unet"):
+            if _files(folder, "unet") and _files(folder, "vae"):
                 _announce(name, candidate)
                 return folder
     raise FileNotFoundError(

@@ -55,7 +55,8 @@ class LatentDiffusion:
         self.factor = codec_factor(parts.codec)
         self.targets: dict[str, str | list[str]] = dict(TARGETS)
         self._parts = parts
-        self._asked: Condition | None = None
+        self._asked: Condition | None = None  # as encoded
+        self._here: Condition | None = None  # the same, in the U-Net's place and type
 
     @cached_property
     def fingerprint(self) -> str:
@@ -64,7 +65,7 @@ class LatentDiffusion:
 
     def ask(self, prompt: str) -> None:
         """Condition ``forward`` and ``loss`` on ``prompt`` from now on; before the first call it is the empty text."""
-        self._asked = self.prompts(prompt)
+        self._asked, self._here = self.prompts(prompt), None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Sides as multiples of ``factor`` with about the area of the training images and the nearest aspect ratio.
@@ -81,7 +82,7 @@ class LatentDiffusion:
         return min(sizes, key=lambda size: abs(math.log(size[0] * width / (size[1] * height))))
 
     def sample(
-        self, seeds: Sequence[int], prompt: str | Sequence[str] = "", *, steps: int = 50, guidance: float = 7.5
+        self, seeds: Sequence[int], prompt: str | Sequence[str] = "", *, steps: int = 25, guidance: float = 3.0
     ) -> tuple[Image, Code]:
         """Paint one image a seed with the checkpoint's own scheduler; each seed's image is the same in any batch.
 
@@ -118,9 +119,8 @@ class LatentDiffusion:
     def decode(self, target: Code) -> Image:
         """Image of a scaled latent, float32, not clamped; gradients pass."""
         weight = next(self.codec.parameters())
-        latent: Float[Tensor, "b c rows columns"] = (
-            target.to(weight.device).float() / self.codec.config.scaling_factor + self._shift
-        )
+        latent: Float[Tensor, "b c rows columns"] = target.to(weight.device).float()
+        latent = latent / self.codec.config.scaling_factor + self._shift
         return self.codec.decode(latent.to(weight.dtype)).sample.float()  # [b, 3, h, w]
 
     def forward(self, code: Code) -> Image:
@@ -134,9 +134,9 @@ class LatentDiffusion:
     def paint(self, code: Code) -> Float[Tensor, "b c rows columns"]:
         """The clean latent that the U-Net's output stands for, x = image * z + output * o, float32."""
         image, output = coefficients(self.readout, self.scheduler)
-        self._asked = self._placed(self.prompts("") if self._asked is None else self._asked)
         latent = code.to(self._device)
-        return image * latent.float() + output * self._network(latent, self.readout.timestep, self._asked).float()
+        painted = self._network(latent, self.readout.timestep, self._condition())
+        return image * latent.float() + output * painted.float()
 
     @property
     def _device(self) -> torch.device:
@@ -145,6 +145,16 @@ class LatentDiffusion:
     @property
     def _shift(self) -> float:
         return getattr(self.codec.config, "shift_factor", None) or 0.0
+
+    def _condition(self) -> Condition:
+        """Conditioning of the prompt that was asked, moved to the U-Net once."""
+        weight = self.network.conv_in.weight
+        if self._asked is None:
+            self.ask("")
+        here = self._here and {(tensor.device, tensor.dtype) for tensor in self._here.values()}
+        if here != {(weight.device, weight.dtype)}:
+            self._here = self._placed(self._asked)
+        return self._here
 
     def _placed(self, condition: Condition) -> Condition:
         """Conditioning where the U-Net is and in its type; the same tensors where they are so already."""
@@ -161,9 +171,8 @@ class LatentDiffusion:
         """
         weight = self.network.conv_in.weight
         batch, _, rows, columns = latent.shape
-        given = {
-            name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in condition.items()
-        }  # [b, n, d], [b, p]
+        # States [b, n, d], and for XL the summary [b, p].
+        given = {name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in condition.items()}
         added = None
         if "pooled" in given:
             side = [rows * self.factor, columns * self.factor]  # [px]
@@ -204,9 +213,10 @@ class LatentDiffusion:
 def coefficients(readout: Readout, scheduler: Any) -> tuple[float, float]:
     """Weights of the latent z and of the network's output o in the clean latent x = image * z + output * o.
 
-    Where the readout leaves them open: with z = alpha x + sigma e, a network that predicts e gives
+    Where the readout leaves both open: with z = alpha x + sigma e, a network that predicts e gives
     (z - sigma o) / alpha, one that predicts v = alpha e - sigma x gives alpha z - sigma o (Salimans & Ho 2022,
-    section 4), one that predicts x gives o.
+    section 4), one that predicts x gives o. Where it gives only the first, o has the sign with which x is in it at the
+    noisiest step: -1 for v, 1 otherwise (for e the published readout).
 
     Raises:
         ValueError: the time step is not one of the schedule's, or e is predicted where the signal is gone.
@@ -214,11 +224,12 @@ def coefficients(readout: Readout, scheduler: Any) -> tuple[float, float]:
     steps = len(scheduler.alphas_cumprod)
     if not 0 <= readout.timestep < steps:
         raise ValueError(f"timestep must be in 0..{steps - 1} of {type(scheduler).__name__}, got {readout.timestep}")
-    if readout.image is not None and readout.output is not None:
-        return readout.image, readout.output
+    kind = scheduler.config.prediction_type
+    if readout.image is not None:
+        sign = -1.0 if kind == "v_prediction" else 1.0
+        return readout.image, sign if readout.output is None else readout.output
     abar = float(scheduler.alphas_cumprod[readout.timestep])
     alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
-    kind = scheduler.config.prediction_type
     if kind == "epsilon" and alpha < 1e-3:  # Stable Diffusion ends at 0.068, zero-signal schedules at 2e-4 or 0
         raise ValueError(
             f"predicted noise says nothing of the image at timestep {readout.timestep}, where alpha is {alpha:.1g}; "
@@ -226,7 +237,7 @@ def coefficients(readout: Readout, scheduler: Any) -> tuple[float, float]:
         )
     noise = (1 / alpha, -sigma / alpha) if kind == "epsilon" else (0.0, 0.0)
     image, output = {"epsilon": noise, "v_prediction": (alpha, -sigma), "sample": (0.0, 1.0)}[kind]
-    return image if readout.image is None else readout.image, output if readout.output is None else readout.output
+    return image, output if readout.output is None else readout.output
 
 
 def load(name: str, *, device: str | torch.device, dtype: torch.dtype, readout: Readout) -> LatentDiffusion:

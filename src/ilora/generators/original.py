@@ -91,11 +91,12 @@ def open_file(path: Path, dtype: torch.dtype) -> dict[str, Any]:
     family = _family(names)
     weights, header = tensors.read(path, only=(UNET, CODEC))
     unet, codec = _under(weights, UNET), _under(weights, CODEC)
-    velocity = _velocity(names, header, family, path)
+    scheduler = _beside(path) or _scheduler(family, velocity=_velocity(names, header, family, path))
+    velocity = scheduler.config.prediction_type == "v_prediction"
     return {
         "network": _network(unet, family, dtype),
         "codec": _codec(codec, 0.13025 if family == "xl" else 0.18215, codec_dtype(dtype)),
-        "scheduler": _scheduler(path, family, velocity),
+        "scheduler": scheduler,
         "text": partial(_encoders, path, family),
         "resolution": 1024 if family == "xl" else 768 if family == "2" and velocity else 512,
         "zeros": family == "xl",
@@ -249,14 +250,20 @@ def _codec(weights: Weights, scale: float, dtype: torch.dtype) -> nn.Module:
     return _built(AutoencoderKL, config, named, dtype)
 
 
-def _scheduler(path: Path, family: str, velocity: bool) -> Any:
+def _beside(path: Path) -> Any:
+    """The scheduler in a folder beside the file; None where there is none."""
+    import diffusers
+
+    config = path.parent / "scheduler" / "scheduler_config.json"
+    if not config.is_file():
+        return None
+    return getattr(diffusers, json.loads(config.read_text())["_class_name"]).from_pretrained(config.parent)
+
+
+def _scheduler(family: str, *, velocity: bool) -> Any:
     """The sampler that each family was released with: PNDM, DDIM, Euler."""
     import diffusers
 
-    beside = path.parent / "scheduler" / "scheduler_config.json"
-    if beside.is_file():
-        kind = json.loads(beside.read_text())["_class_name"]
-        return getattr(diffusers, kind).from_pretrained(beside.parent)
     settings = {**SCHEDULE, "prediction_type": "v_prediction" if velocity else "epsilon"}
     if family == "xl":
         return diffusers.EulerDiscreteScheduler(**settings, timestep_spacing="leading")

@@ -81,10 +81,8 @@ class Network(nn.Module):
     def forward(self, latent: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c rows columns"]:
         """The latent plus what the transformer adds to it."""
         feature: Float[Tensor, "b width rows columns"] = self.conv_in(latent)
-        place = F.interpolate(self.position.float(), feature.shape[-2:], mode="bilinear").to(
-            feature.dtype
-        )  # [1, c, y, x]
-        tokens = (feature + place).flatten(2).mT  # [b, rows * columns, width]
+        place = F.interpolate(self.position.float(), feature.shape[-2:], mode="bilinear")  # [1, c, rows, columns]
+        tokens = (feature + place.to(feature.dtype)).flatten(2).mT  # [b, rows * columns, width]
         for block in self.blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)

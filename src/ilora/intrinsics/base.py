@@ -1,4 +1,4 @@
-"""What every intrinsic defines, in one file each: its map, its image, its mirror, its loss, its metrics, its picture."""
+"""What every intrinsic defines, in one file each: its map, image, mirror, loss, metrics and picture."""
 
 from typing import Protocol, runtime_checkable
 
@@ -48,7 +48,7 @@ class Intrinsic(Protocol):
         """How far a painted image is from the map, in a form whose gradient is finite everywhere."""
         ...
 
-    def metrics(self, map: Map, target: Map, valid: Valid) -> dict[str, Float[Tensor, "b"]]:
+    def metrics(self, map: Map, target: Map, valid: Valid) -> dict[str, Float[Tensor, " b"]]:
         """Error of each image under the field's names; NaN for an image without a valid pixel."""
         ...
 

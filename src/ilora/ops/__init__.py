@@ -1,0 +1,1 @@
+"""Pure functions of tensors: geometry, colour, alignment, metrics and statistics. They import torch only."""

@@ -139,7 +139,7 @@ def tokenise(words: "CLIPTokenizer", captions: list[str]) -> Int[Tensor, "n toke
 def train_denoiser(
     recipe: Recipe,
     pair: Pair,
-    codes: tuple[Float[Tensor, "m c h/2 w/2"], Float[Tensor, "m c h w"]],
+    codes: tuple[Float[Tensor, "m c i j"], Float[Tensor, "m c h w"]],
     tokens: Int[Tensor, "n t"],
     empty: Int[Tensor, "1 t"],
     *,
@@ -148,7 +148,7 @@ def train_denoiser(
     """Train denoiser and text encoder on latents and captions.
 
     ``codes``, of half-size and of whole pictures, holds the n pictures' latents and then their mirror images'
-    (m = 2 n); both go with the same caption.
+    (m = 2 n); both go with the same caption. i = h / 2, j = w / 2.
 
     The loss is the velocity's squared error, weighted by min(SNR, 5) / (SNR + 1) (Hang et al. 2023, arXiv 2303.09556,
     for velocities).

@@ -17,7 +17,7 @@ from ilora.zoo.pictures import Pictures
 from ilora.zoo.recipes import Training
 
 VERSION = 1  # of the scene encoder; distances made with different versions do not compare
-ENCODER = Training(steps=2500, batch=64, lr=2e-3, ema=0.998)
+ENCODER = Training(steps=1000, batch=64, lr=2e-3, ema=0.99)
 
 
 class SceneEncoder(nn.Module):

@@ -75,7 +75,7 @@ def rung(name: str, out: Path | str, snapshot: Path, folder: Path) -> Path:
     """A pipeline folder of one snapshot of the ladder that ``train`` left in ``out/denoiser/snapshots``."""
     chosen, out = recipe(name), Path(out)
     head = codec.build(chosen)
-    head.load_state_dict(load_file(out / "codec" / "checkpoint" / "averaged.safetensors"))
+    head.load_state_dict(load_file(max((out / "codec" / "snapshots").iterdir())))
     pair, words = _pair(chosen, [], out / "tokenizer", device="cpu")
     pair.load_state_dict(load_file(snapshot))
     return assemble(head, pair, words, folder)

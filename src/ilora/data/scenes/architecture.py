@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from ilora.data.scenes import furniture, palette
 from ilora.data.scenes.furniture import Kit
-from ilora.data.scenes.scene import Material, Sun, Window
+from ilora.data.scenes.scene import Camera, Material, Part, Piece, Sun, Window
 
 # Wall name: its horizontal direction, its inward normal; the origin is the corner from which the direction starts.
 FRAMES = {
@@ -18,25 +20,65 @@ FRAMES = {
     "front": ((1, 0, 0), (0, 1, 0)),
 }
 REVEAL = 0.14  # depth of a window opening [m]
+Vec = Float[np.ndarray, " 3"]
 
 
 @dataclass(frozen=True)
 class Room:
+    """Inner size of an empty room with one corner at the origin."""
+
     width: float  # x [m]
     length: float  # y [m]
     height: float  # z [m]
 
     @staticmethod
     def sample(rng: np.random.Generator) -> Room:
+        """A room 2.5 to 8 m wide and long, 2.3 to 3.4 m high; small ones are as frequent as large ones."""
         width = float(np.exp(rng.uniform(np.log(2.5), np.log(8))))
         length = float(np.clip(width * np.exp(rng.normal(0.1, 0.3)), 2.5, 8))
         return Room(width, length, float(rng.uniform(2.3, 3.4)))
 
-    def wall(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """Origin, direction, inward normal [3] and length of a wall."""
+    def wall(self, name: str) -> tuple[Vec, Vec, Vec, float]:
+        """Origin [m], direction, inward normal and length [m] of a wall of FRAMES."""
         direction, normal = (np.asarray(v, float) for v in FRAMES[name])
         origin = np.array([self.width if name == "right" else 0, self.length if name == "back" else 0, 0], float)
         return origin, direction, normal, self.width if direction[0] else self.length
+
+
+@dataclass
+class Draft:
+    """A scene while it is being drawn."""
+
+    rng: np.random.Generator
+    room: Room
+    camera: Camera
+    materials: list[Material] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    taken: list[tuple[float, float, float, float]] = field(default_factory=list)  # x0, y0, x1, y1 of the floor [m]
+    tops: list[tuple[Vec, float, float]] = field(default_factory=list)  # centre, width, depth
+    lamps: int = 0
+    lit: list[str] = field(default_factory=list)  # walls with a window
+
+    def kit(self, colour: str | None = None, **more: float | tuple[float, float, float]) -> Kit:
+        """An empty kit of that colour, or of a random one; `more` is the light and tint of a lamp."""
+        return Kit(self.rng, colour or palette.any_name(self.rng), first=len(self.materials), **more)
+
+    def put(self, kit: Kit, position: Sequence[float] | Vec, yaw: float, kind: str | None = None) -> None:
+        """Move a kit's parts to a position in the room [m], turned about z [rad]; with a kind it becomes a piece."""
+        if kind is not None:
+            self.pieces.append(Piece(kind, kit.colour))
+        rotation = furniture.turn(yaw)
+        for part in kit.parts:
+            self.parts.append(
+                replace(
+                    part,
+                    centre=tuple((rotation @ np.asarray(part.centre) + position).tolist()),
+                    rotation=tuple(map(tuple, (rotation @ np.asarray(part.rotation)).tolist())),
+                    piece=-1 if kind is None else len(self.pieces) - 1,
+                )
+            )
+        self.materials += kit.materials
 
 
 @dataclass
@@ -54,6 +96,8 @@ class Walls:
 
 @dataclass
 class Lights:
+    """What lighting the room decided; the caption and the factors are made from it."""
+
     sun: Sun | None
     areas: int
     pendants: int
@@ -122,7 +166,7 @@ def _panel(kit: Kit, room: Room, wall: str, span: tuple[float, float, float, flo
     kit.add("quad", centre.tolist(), (u1 - u0, v1 - v0, 1), material, rotation=_frame(direction, normal), uv="world")
 
 
-def build(draft) -> Walls:
+def build(draft: Draft) -> Walls:
     """Floor, ceiling, four walls with windows, a door, pictures and a rug."""
     rng, room, kit = draft.rng, draft.room, draft.kit()
     wall_material, wall_word = _wall_material(rng)
@@ -236,7 +280,7 @@ def _picture(kit: Kit, room: Room, wall: str) -> None:
     kit.add("quad", (at + normal * 0.017).tolist(), (width, height, 1), picture, rotation=frame, uv="unit")
 
 
-def _rug(kit: Kit, draft) -> None:
+def _rug(kit: Kit, draft: Draft) -> None:
     if not kit.chance(0.45):
         return
     room = draft.room
@@ -253,7 +297,7 @@ def _rug(kit: Kit, draft) -> None:
     )
 
 
-def lights(draft, walls: Walls) -> Lights:
+def lights(draft: Draft, walls: Walls) -> Lights:
     """Sky and sun through the windows, panels and pendants at the ceiling: never none at all."""
     rng, room = draft.rng, draft.room
     temperatures = [_sky(draft, i) for i in walls.skies]
@@ -279,7 +323,7 @@ def lights(draft, walls: Walls) -> Lights:
     return Lights(sun, areas, pendants, mean, word)
 
 
-def _sky(draft, material: int) -> float:
+def _sky(draft: Draft, material: int) -> float:
     """Set the radiance seen through a window; its temperature [K]."""
     temperature = float(draft.rng.uniform(5000, 9500))
     glow = palette.kelvin(temperature) * draft.rng.uniform(4, 14)
@@ -287,7 +331,7 @@ def _sky(draft, material: int) -> float:
     return temperature
 
 
-def _sun(draft, wall: str) -> Sun:
+def _sun(draft: Draft, wall: str) -> Sun:
     """Sunlight that comes in at that wall's window, 15 to 55 degrees high."""
     rng = draft.rng
     normal = draft.room.wall(wall)[2]
@@ -299,7 +343,7 @@ def _sun(draft, wall: str) -> Sun:
     return Sun(tuple(direction.tolist()), tuple(irradiance.tolist()), float(rng.uniform(0.3, 2.0)))
 
 
-def _ceiling_panel(draft, temperature: float) -> None:
+def _ceiling_panel(draft: Draft, temperature: float) -> None:
     rng, room, kit = draft.rng, draft.room, draft.kit()
     long, wide = float(rng.uniform(0.3, 1.4)), float(rng.uniform(0.2, 0.7))
     round_ = rng.random() < 0.4

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float
 
 from ilora.data.scenes import palette
 from ilora.data.scenes.scene import Material, Part
 
 Vector = tuple[float, float, float]
+Footprint = tuple[float, float, float | None]  # width and depth, height of a top that objects may stand on [m]
 
 
-def turn(yaw: float) -> np.ndarray:
+def turn(yaw: float) -> Float[np.ndarray, "3 3"]:
     """Rotation [3, 3] about z [rad]."""
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def lean(tilt: float) -> np.ndarray:
+def lean(tilt: float) -> Float[np.ndarray, "3 3"]:
     """Rotation [3, 3] about x [rad]; positive leans +z towards -y."""
     c, s = np.cos(tilt), np.sin(tilt)
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
@@ -39,17 +41,28 @@ class Kit:
     parts: list[Part] = field(default_factory=list)
 
     def mix(self, material: Material) -> int:
+        """Take a material in; its index among the whole scene's."""
         self.materials.append(material)
         return self.first + len(self.materials) - 1
 
-    def add(self, shape: str, centre: Sequence[float], size: Sequence[float], material: int, **more) -> None:
+    def add(
+        self,
+        shape: str,
+        centre: Sequence[float],
+        size: Sequence[float],
+        material: int,
+        **more: str | float | Float[np.ndarray, "3 3"],
+    ) -> None:
+        """A part at `centre` with `size` along its own axes [m]; `rotation`: own axes to the piece's."""
         rotation = tuple(map(tuple, np.asarray(more.pop("rotation", np.eye(3))).tolist()))
         self.parts.append(Part(shape, tuple(centre), tuple(size), material, rotation, **more))
 
     def between(self, low: float, high: float) -> float:
+        """A uniform draw from [low, high)."""
         return float(self.rng.uniform(low, high))
 
     def chance(self, p: float) -> bool:
+        """True with probability p."""
         return bool(self.rng.random() < p)
 
     def main(self) -> int:
@@ -65,6 +78,7 @@ class Kit:
         return self.mix(palette.painted(self.rng, str(self.rng.choice(["black", "grey", "white"])), 0.5))
 
     def legs(self, width: float, depth: float, height: float, material: int) -> None:
+        """Four legs under the corners of a width x depth rectangle, from the floor to `height` [m]."""
         thick, round_ = self.between(0.03, 0.08), self.chance(0.4)
         for x in (-1, 1):
             for y in (-1, 1):
@@ -72,7 +86,8 @@ class Kit:
                 self.add("cylinder" if round_ else "box", centre, (thick, thick, height), material)
 
 
-def table(kit: Kit):
+def table(kit: Kit) -> Footprint:
+    """Dining or coffee table, square or round; its top carries objects."""
     width, depth, height = kit.between(0.7, 1.9), kit.between(0.6, 1.0), kit.between(0.65, 0.8)
     if kit.chance(0.3):  # coffee table
         height = kit.between(0.3, 0.48)
@@ -88,7 +103,8 @@ def table(kit: Kit):
     return width, depth, height
 
 
-def chair(kit: Kit):
+def chair(kit: Kit) -> Footprint:
+    """Four legs, a seat, and a back of slats or one board."""
     width, depth, seat, back = (
         kit.between(0.4, 0.52),
         kit.between(0.4, 0.52),
@@ -107,7 +123,8 @@ def chair(kit: Kit):
     return width, depth, None
 
 
-def sofa(kit: Kit, seats: int | None = None):
+def sofa(kit: Kit, seats: int | None = None) -> Footprint:
+    """Seat cushions side by side between two arms; two or three unless told, sometimes with pillows."""
     seats = seats or int(kit.rng.integers(2, 4))
     seat_width, depth, arm = kit.between(0.55, 0.75), kit.between(0.8, 1.0), kit.between(0.12, 0.24)
     width, seat, back = seats * seat_width + 2 * arm, kit.between(0.38, 0.46), kit.between(0.72, 0.95)
@@ -128,11 +145,13 @@ def sofa(kit: Kit, seats: int | None = None):
     return width, depth, None
 
 
-def armchair(kit: Kit):
+def armchair(kit: Kit) -> Footprint:
+    """A sofa of one seat."""
     return sofa(kit, 1)
 
 
-def bed(kit: Kit):
+def bed(kit: Kit) -> Footprint:
+    """Mattress, headboard, blanket and one or two pillows (wider than 1.3 m)."""
     width, length, height = kit.between(0.95, 1.9), kit.between(1.95, 2.15), kit.between(0.4, 0.58)
     frame, sheet = kit.side(), kit.mix(palette.painted(kit.rng, "white", 0))
     blanket = kit.mix(palette.cloth(kit.rng, kit.colour))
@@ -148,7 +167,8 @@ def bed(kit: Kit):
     return width, length, None
 
 
-def shelf(kit: Kit):
+def shelf(kit: Kit) -> Footprint:
+    """Open shelf whose rows hold books and single objects."""
     width, depth, height = kit.between(0.6, 1.6), kit.between(0.25, 0.4), kit.between(0.9, 2.1)
     body, rows = kit.main(), max(2, int(height / kit.between(0.32, 0.45)))
     for x in (-1, 1):
@@ -191,7 +211,7 @@ def _shade(kit: Kit, centre: Vector, width: float, height: float) -> None:
         kit.add("cylinder", centre, (width, width, height), material, taper=round(kit.between(0.5, 1.0), 1))
 
 
-def lamp(kit: Kit):
+def lamp(kit: Kit) -> Footprint:
     """Floor lamp."""
     height, foot, stand = kit.between(1.2, 1.75), kit.between(0.22, 0.36), kit.main()
     shade_width, shade_height = kit.between(0.22, 0.45), kit.between(0.2, 0.35)
@@ -201,8 +221,8 @@ def lamp(kit: Kit):
     return max(foot, shade_width), max(foot, shade_width), None
 
 
-def pendant(kit: Kit, drop: float = 0.7):
-    """Hangs from z = 0 downwards."""
+def pendant(kit: Kit, drop: float = 0.7) -> Footprint:
+    """A lamp on a cord of `drop` metres: it hangs from z = 0 downwards."""
     cord = kit.main()
     kit.add("cylinder", (0, 0, -drop / 2), (0.02, 0.02, drop), cord)
     width = kit.between(0.2, 0.45)
@@ -210,7 +230,8 @@ def pendant(kit: Kit, drop: float = 0.7):
     return width, width, None
 
 
-def plant(kit: Kit):
+def plant(kit: Kit) -> Footprint:
+    """A pot with a stem and leaves all around it."""
     pot_width, pot_height, height = kit.between(0.22, 0.42), kit.between(0.2, 0.4), kit.between(0.5, 1.3)
     pot, stem = kit.main(), kit.mix(palette.painted(kit.rng, "brown", 0))
     leaves = [kit.mix(palette.painted(kit.rng, "green", 0.3)) for _ in range(2)]
@@ -230,7 +251,7 @@ def plant(kit: Kit):
     return pot_width * 1.6, pot_width * 1.6, None
 
 
-def boxes(kit: Kit):
+def boxes(kit: Kit) -> Footprint:
     """A few cartons, some of them stacked."""
     width = kit.between(0.35, 0.7)
     height = width * kit.between(0.5, 1)
@@ -248,7 +269,8 @@ def boxes(kit: Kit):
     return width * 1.2, width * 1.1, None
 
 
-def cabinet(kit: Kit, wide=(0.6, 1.8), tall=(0.5, 1.1)):
+def cabinet(kit: Kit, wide: tuple[float, float] = (0.6, 1.8), tall: tuple[float, float] = (0.5, 1.1)) -> Footprint:
+    """Doors or drawers with knobs; `wide` and `tall` are the ranges of its size [m]. Its top carries objects."""
     width, depth, height = kit.between(*wide), kit.between(0.38, 0.55), kit.between(*tall)
     body, front, knob = kit.main(), kit.main(), kit.side()
     kit.add("box", (0, 0, height / 2 + 0.03), (width, depth, height - 0.06), body)
@@ -262,12 +284,14 @@ def cabinet(kit: Kit, wide=(0.6, 1.8), tall=(0.5, 1.1)):
     return width, depth + 0.05, height
 
 
-def wardrobe(kit: Kit):
+def wardrobe(kit: Kit) -> Footprint:
+    """A cabinet of a person's height."""
     width, depth, _ = cabinet(kit, (0.9, 1.8), (1.7, 2.15))
     return width, depth, None
 
 
-def stool(kit: Kit):
+def stool(kit: Kit) -> Footprint:
+    """Stool with four legs, or a round pouf."""
     width, height = kit.between(0.3, 0.45), kit.between(0.4, 0.7)
     if kit.chance(0.4):  # pouf
         kit.add(
@@ -282,8 +306,8 @@ def stool(kit: Kit):
     return width, width, None
 
 
-def television(kit: Kit):
-    """On a low board."""
+def television(kit: Kit) -> Footprint:
+    """A screen on a low board."""
     board, _, height = cabinet(kit, (1.0, 1.8), (0.35, 0.55))
     width = board * kit.between(0.6, 0.95)
     screen = kit.mix(Material((0.015, 0.015, 0.02), specular=0.06, roughness=0.1))
@@ -292,7 +316,7 @@ def television(kit: Kit):
     return board, 0.5, None
 
 
-def desk(kit: Kit):
+def desk(kit: Kit) -> Footprint:
     """Table with a drawer block on one side."""
     width, depth, height = kit.between(1.1, 1.7), kit.between(0.55, 0.8), kit.between(0.7, 0.78)
     top, side, block = kit.main(), kit.side(), kit.main()

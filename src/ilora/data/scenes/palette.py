@@ -1,6 +1,7 @@
 """Named colours, and materials drawn from them."""
 
 import numpy as np
+from jaxtyping import Float
 
 from ilora.data.scenes.scene import Material
 
@@ -24,7 +25,7 @@ WOODS = ((0.75, 0.56, 0.36), (0.60, 0.38, 0.20), (0.42, 0.25, 0.14), (0.30, 0.18
 CLOTHS = ("plain", "plain", "plain", "plain", "stripes", "checker", "noise", "dots", "plaid", "zigzag")
 
 
-def linear(srgb) -> np.ndarray:
+def linear(srgb: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """sRGB in 0..1 to linear light (IEC 61966-2-1)."""
     srgb = np.asarray(srgb, float)
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
@@ -43,6 +44,7 @@ def wood(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def any_name(rng: np.random.Generator) -> str:
+    """One of COLOURS, each as likely as the others."""
     return str(rng.choice(list(COLOURS)))
 
 
@@ -78,7 +80,7 @@ def timber(rng: np.random.Generator, chance: float = 0.3) -> Material:
     )
 
 
-def kelvin(temperature: float) -> np.ndarray:
+def kelvin(temperature: float) -> Float[np.ndarray, "3"]:
     """Light colour [3], linear RGB of mean 1, from 2500 K (warm) to 10000 K (cold)."""
     # Linear interpolation between blackbody colours, half way to white: a camera balances most of the tint away.
     table = np.array(

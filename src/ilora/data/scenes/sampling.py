@@ -1,51 +1,16 @@
 """A furnished room from a seed: layout, pieces, lights and camera."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from ilora.data.scenes import architecture, furniture, palette
-from ilora.data.scenes.architecture import Room
-from ilora.data.scenes.furniture import Kit, turn
-from ilora.data.scenes.scene import SPLITS, Camera, Material, Part, Piece, Scene
+from ilora.data.scenes.architecture import Draft, Room
+from ilora.data.scenes.scene import SPLITS, Camera, Scene
 
 TALL = ("shelf", "wardrobe")  # never in front of a window
 WALLS = {"back": 0.0, "left": np.pi / 2, "right": -np.pi / 2}  # yaw of a piece whose back stands against it
-
-
-@dataclass
-class Draft:
-    """A scene while it is being drawn."""
-
-    rng: np.random.Generator
-    room: Room
-    camera: Camera
-    materials: list[Material] = field(default_factory=list)
-    parts: list[Part] = field(default_factory=list)
-    pieces: list[Piece] = field(default_factory=list)
-    taken: list[tuple[float, float, float, float]] = field(default_factory=list)  # x0, y0, x1, y1 of the floor [m]
-    tops: list[tuple[np.ndarray, float, float]] = field(default_factory=list)  # centre of a top, its width and depth
-    lamps: int = 0
-    lit: list[str] = field(default_factory=list)  # walls with a window
-
-    def kit(self, colour: str | None = None, **more) -> Kit:
-        return Kit(self.rng, colour or palette.any_name(self.rng), first=len(self.materials), **more)
-
-    def put(self, kit: Kit, position, yaw: float, kind: str | None = None) -> None:
-        """Move a kit's parts into the room; with a kind it becomes a piece of its own."""
-        if kind is not None:
-            self.pieces.append(Piece(kind, kit.colour))
-        rotation = turn(yaw)
-        for part in kit.parts:
-            self.parts.append(
-                replace(
-                    part,
-                    centre=tuple((rotation @ np.asarray(part.centre) + position).tolist()),
-                    rotation=tuple(map(tuple, (rotation @ np.asarray(part.rotation)).tolist())),
-                    piece=-1 if kind is None else len(self.pieces) - 1,
-                )
-            )
-        self.materials += kit.materials
 
 
 def sample_scene(seed: int) -> Scene:
@@ -79,7 +44,9 @@ def sample_scene(seed: int) -> Scene:
     )
 
 
-def look_at(position, target, fov: float) -> Camera:
+def look_at(
+    position: Sequence[float] | Float[np.ndarray, "3"], target: Sequence[float] | Float[np.ndarray, "3"], fov: float
+) -> Camera:
     """A camera without roll; both points in metres, fov horizontal in degrees."""
     back = np.asarray(position, float) - target
     back /= np.linalg.norm(back)

@@ -17,6 +17,8 @@ SPLITS = {"pictures": PICTURES, "labelled": LABELLED, "validation": VALIDATION, 
 
 @dataclass(frozen=True)
 class Material:
+    """Look of a surface. Colours and radiance are linear RGB (Rec. 709); albedos lie in 0..1."""
+
     colour: tuple[float, float, float]  # linear diffuse albedo
     second: tuple[float, float, float] = (0.0, 0.0, 0.0)  # other colour of the pattern, linear
     pattern: str = "plain"  # a name in textures.PATTERNS
@@ -29,6 +31,8 @@ class Material:
 
 @dataclass(frozen=True)
 class Part:
+    """One primitive of the scene: a shape in the unit cube, scaled, turned and moved to its place [m]."""
+
     shape: str  # a name in geometry.SHAPES
     centre: tuple[float, float, float]  # m
     size: tuple[float, float, float]  # m, along the part's own axes
@@ -43,12 +47,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
+    """What a caption can name: one piece of furniture or one object, made of several parts."""
+
     kind: str  # "sofa", "lamp", ...
     colour: str  # a name in palette.COLOURS
 
 
 @dataclass(frozen=True)
 class Camera:
+    """Pinhole camera without distortion, in world axes (x right of the room, y into it, z up)."""
+
     position: tuple[float, float, float]  # m
     rotation: tuple[tuple[float, ...], ...]  # columns: right, up, backward (RUB) in world axes
     fov: float  # horizontal field of view [deg]
@@ -70,6 +78,8 @@ class Window:
 
 @dataclass(frozen=True)
 class Sun:
+    """Sunlight from far away, as a disc of even brightness; it enters through windows only."""
+
     direction: tuple[float, float, float]  # unit, towards the sun
     irradiance: tuple[float, float, float]  # on a surface that faces the sun, linear RGB
     radius: float = 0.5  # of the disc [deg]
@@ -77,6 +87,8 @@ class Sun:
 
 @dataclass(frozen=True)
 class Scene:
+    """All that is rendered, and what is known about it without rendering it; equal scenes compare equal."""
+
     seed: int
     camera: Camera
     materials: tuple[Material, ...]

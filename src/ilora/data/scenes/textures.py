@@ -1,10 +1,12 @@
 """Texture tiles: a material's pattern as a small square of linear albedo that repeats without a seam."""
 
 import numpy as np
+from jaxtyping import Float, UInt32
 
 from ilora.data.scenes.scene import Material
 
 TILE = 64  # texels a side
+Tile = Float[np.ndarray, "n n 3"]  # linear RGB; rows are v, columns u
 
 
 def _mix(material: Material, weight: np.ndarray) -> np.ndarray:
@@ -26,19 +28,22 @@ def _axes() -> tuple[np.ndarray, np.ndarray]:
     return u, v
 
 
-def checker(material, rng):
+def checker(material: Material, rng: np.random.Generator) -> Tile:
+    """Two by two squares."""
     u, v = _axes()
     half = TILE // 2
     return _mix(material, ((u // half + v // half) % 2).astype(float))
 
 
-def stripes(material, rng):
+def stripes(material: Material, rng: np.random.Generator) -> Tile:
+    """Even stripes along u or v, 2, 4 or 8 to a tile."""
     u, v = _axes()
     period, share = int(rng.choice([8, 16, 32])), rng.uniform(0.25, 0.6)
     return _mix(material, (((u if rng.random() < 0.7 else v) % period) < share * period).astype(float))
 
 
-def bricks(material, rng):
+def bricks(material: Material, rng: np.random.Generator) -> Tile:
+    """Four rows of two bricks, each in a tone of its own; the second colour is the mortar."""
     u, v = _axes()
     row = v // 16
     shifted = (u + 16 * (row % 2)) % TILE
@@ -47,7 +52,8 @@ def bricks(material, rng):
     return np.where(mortar[..., None], material.second, np.asarray(material.colour) * tone[..., None])
 
 
-def planks(material, rng):
+def planks(material: Material, rng: np.random.Generator) -> Tile:
+    """Four rows of floor boards with shifted ends, dark gaps and a little grain."""
     u, v = _axes()
     row = v // 16
     shifted = (u + rng.integers(0, TILE, 4)[row]) % TILE
@@ -56,41 +62,47 @@ def planks(material, rng):
     return np.asarray(material.colour) * (tone * np.where(gap, 0.45, 1))[..., None]
 
 
-def grain(material, rng):
+def grain(material: Material, rng: np.random.Generator) -> Tile:
+    """Wavy lines of wood along u."""
     wave = 0.5 + 0.5 * np.sin(2 * np.pi * (4 * _axes()[1] / TILE + 2.5 * _smooth(rng, 2.0, stretch=5)))
     return np.asarray(material.colour) * (0.7 + 0.4 * wave)[..., None]
 
 
-def tiles(material, rng):
+def tiles(material: Material, rng: np.random.Generator) -> Tile:
+    """Two by two tiles in slightly different tones; the second colour is the joint."""
     u, v = _axes()
     joint = ((u % 32) < 2) | ((v % 32) < 2)
     tone = rng.uniform(0.85, 1.1, (2, 2))[v // 32, u // 32]
     return np.where(joint[..., None], material.second, np.asarray(material.colour) * tone[..., None])
 
 
-def noise(material, rng):
+def noise(material: Material, rng: np.random.Generator) -> Tile:
+    """Soft clouds between both colours."""
     return _mix(material, _smooth(rng, rng.uniform(0.8, 2.0)))
 
 
-def dots(material, rng):
+def dots(material: Material, rng: np.random.Generator) -> Tile:
+    """Discs of the first colour on the second, 2 or 4 to a side."""
     u, v = _axes()
     period = int(rng.choice([16, 32]))
     far = np.hypot((u % period) - period / 2 + 0.5, (v % period) - period / 2 + 0.5)
     return _mix(material, (far < period * rng.uniform(0.2, 0.4)).astype(float))
 
 
-def plaid(material, rng):
+def plaid(material: Material, rng: np.random.Generator) -> Tile:
+    """Crossed bands; where they cross, the second colour is full."""
     u, v = _axes()
     width = int(rng.integers(4, 12))
     return _mix(material, 0.5 * ((u % 32) < width) + 0.5 * ((v % 32) < width))
 
 
-def zigzag(material, rng):
+def zigzag(material: Material, rng: np.random.Generator) -> Tile:
+    """Even zigzag bands along u."""
     u, v = _axes()
     return _mix(material, (((v + np.abs((u % 32) - 16)) % 16) < 8).astype(float))
 
 
-def painting(material, rng):
+def painting(material: Material, rng: np.random.Generator) -> Tile:
     """A landscape or a few shapes in a light margin: what hangs on walls."""
     u, v = _axes()
     picture = _mix(material, v / TILE)
@@ -107,7 +119,8 @@ def painting(material, rng):
     return np.where(margin[..., None], 0.75, picture)
 
 
-def rug(material, rng):
+def rug(material: Material, rng: np.random.Generator) -> Tile:
+    """Nested square rings under soft noise."""
     u, v = _axes()
     ring = np.minimum(np.minimum(u, TILE - 1 - u), np.minimum(v, TILE - 1 - v))
     step = int(rng.integers(4, 11))
@@ -119,7 +132,7 @@ PATTERNS = {
 }
 
 
-def bake(material: Material) -> np.ndarray:
+def bake(material: Material) -> Tile:
     """Linear albedo [n, n, 3] in 0..0.9 of one tile; a plain material is a single texel."""
     if material.pattern == "plain":
         return np.clip(np.asarray(material.colour, np.float32), 0, 0.9).reshape(1, 1, 3)
@@ -129,7 +142,9 @@ def bake(material: Material) -> np.ndarray:
     return np.clip(tile, 0, 0.9).astype(np.float32)
 
 
-def atlas(materials: tuple[Material, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def atlas(
+    materials: tuple[Material, ...],
+) -> tuple[Float[np.ndarray, "t 3"], UInt32[np.ndarray, " m"], UInt32[np.ndarray, " m"]]:
     """All tiles one after another: texels [t, 3], and for each material its first texel [m] and its side [m]."""
     tiles_ = [bake(m) for m in materials]
     sides = np.array([t.shape[0] for t in tiles_], np.uint32)

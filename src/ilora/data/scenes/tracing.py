@@ -36,7 +36,7 @@ class Surface:
     roughness: mi.Float
 
 
-def surface(world: World, ray: Ray3f, coherent: bool, active) -> Surface:
+def surface(world: World, ray: Ray3f, coherent: bool, active: mi.Bool) -> Surface:
     """Nearest surface along a ray, with its material."""
     hit = world.scene.ray_intersect_preliminary(ray, coherent, active)
     found = active & hit.is_valid()
@@ -65,7 +65,7 @@ def _texel(world: World, material, uv, active):
     return dr.gather(Color3f, world.texels, first + y * side + x, active)
 
 
-def camera_rays(world: World, pixel: UInt32, size: int, offset) -> Ray3f:
+def camera_rays(world: World, pixel: UInt32, size: int, offset: Point2f) -> Ray3f:
     """Rays through the pixels of a size x size picture; offset in 0..1 inside the pixel, unit directions."""
     width = dr.opaque(UInt32, size)
     x = (Float(pixel % width) + offset[0]) / Float(width) * 2 - 1
@@ -112,22 +112,23 @@ class Scatter:
     density: mi.Float  # of sample() [1 / sr]
 
 
-def scatter(at: Surface, frame: Frame3f, out, into) -> Scatter:
+def scatter(at: Surface, frame: Frame3f, out: Vector3f, into: Vector3f) -> Scatter:
+    """Both lobes of a surface for unit local directions (z along the normal) to the viewer and to the light."""
     cosine = dr.select((into.z > 0) & (out.z > 0), into.z, 0)
     value, density = _lobe(at, frame, out, into)
     share = dr.select(at.specular > 0, 0.5, 0.0)
     return Scatter(cosine / dr.pi, value, (1 - share) * cosine / dr.pi + share * density)
 
 
-def sample_direction(at: Surface, out, choice, u):
+def sample_direction(at: Surface, out: Vector3f, choice: Float, u: Point2f) -> Vector3f:
     """Local direction from the mixture of the two lobes."""
     half = _visible_normal(at.roughness, out, u)
     mirrored = 2 * dr.dot(out, half) * half - out
     return dr.select((at.specular > 0) & (choice < 0.5), mirrored, mi.warp.square_to_cosine_hemisphere(u))
 
 
-def sample_lamp(world: World, point, u, v):
-    """A point on a lamp: direction to it, distance, radiance, density [1 / sr] (0 behind it)."""
+def sample_lamp(world: World, point: Point3f, u: Float, v: Point2f) -> tuple[Vector3f, Float, Color3f, Float]:
+    """A point on a lamp: direction to it, distance [m], radiance, density [1 / sr] (0 behind it)."""
     count, total = world.counts
     scaled = u * count
     bin_ = dr.minimum(UInt32(scaled), UInt32(count) - 1)
@@ -144,13 +145,13 @@ def sample_lamp(world: World, point, u, v):
     return direction, distance, glow, dr.select(cosine > 1e-6, density, 0)
 
 
-def lamp_density(world: World, at: Surface, ray: Ray3f):
+def lamp_density(world: World, at: Surface, ray: Ray3f) -> Float:
     """Density [1 / sr] with which sample_lamp finds the lamp that a ray hit."""
     cosine = dr.abs(dr.dot(at.geometric, ray.d))
     return luminance(at.glow) / world.counts[1] * dr.squared_norm(at.point - ray.o) / dr.maximum(cosine, 1e-6)
 
 
-def sample_sun(world: World, point, u):
+def sample_sun(world: World, point: Point3f, u: Point2f) -> tuple[Vector3f, Float, Color3f]:
     """Direction into the sun's disc, distance to the window on the way (0 where there is none), irradiance."""
     s = world.sun
     centre, disc = Vector3f(s[0], s[1], s[2]), mi.warp.square_to_uniform_disk(u) * dr.tan(s[3])
@@ -213,7 +214,7 @@ class Paths:
     active: mi.Bool
 
 
-def trace(world: World, size: int, samples: int, seed: int, depth: int):
+def trace(world: World, size: int, samples: int, seed: int, depth: int) -> tuple[Color3f, Color3f, Float]:
     """Paths through every pixel: S [n], R [n], and 1 where the first surface is no lamp [n]; n = size^2 * samples.
 
     `depth` counts surfaces that scatter light; the samples of a pixel lie next to each other.

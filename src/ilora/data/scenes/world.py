@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Num
 
 from ilora.data.scenes import textures
 from ilora.data.scenes.geometry import Mesh
@@ -64,8 +65,8 @@ class World:
     windows: list  # WINDOWS * (centre, half_u, half_v)
 
 
-def luminance(colour):
-    """Of linear RGB with Rec. 709 primaries."""
+def luminance(colour: mi.Color3f | Num[np.ndarray, "3 n"]) -> mi.Float | Num[np.ndarray, " n"]:
+    """Of linear RGB with Rec. 709 primaries; the channels come first."""
     return 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
 
 

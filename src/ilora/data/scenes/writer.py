@@ -53,7 +53,7 @@ def write(
         format: "webdataset" (tar shards) or "folder" (images/, normals/, ... with meta.toml, always with all maps).
         products: "picture" (image, caption, factors) or "all" (and the maps).
         samples: paths a pixel; 4 for pictures (33 dB from the converged picture), 64 with maps (42 dB).
-        workers: processes, each of one thread; one for every core that this process may use.
+        workers: processes, each of one thread; one for every core of this process (of the machine before Python 3.13).
 
     Raises:
         ValueError: a request that leaves its split, an unknown format or product, or a folder begun otherwise.
@@ -67,7 +67,12 @@ def write(
     _same_settings(out / "about.json", {"format": format, "maps": maps, "size": size, "samples": samples})
     job = partial(files.scene_files, size=size, samples=samples, maps=maps, layout=format)
     sink = _Shards(out, seeds, shard) if format == "webdataset" else _Folder(out, seeds, size=size, samples=samples)
-    return _run(sink, job, workers or len(os.sched_getaffinity(0)), len(seeds), progress)
+    return _run(sink, job, workers or _cores(), len(seeds), progress)
+
+
+def _cores() -> int:
+    """Cores that this process may use; before Python 3.13 those of the machine."""
+    return getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
 def _check(format: str, products: str, shard: int, workers: int | None) -> None:
