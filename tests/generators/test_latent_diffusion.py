@@ -259,7 +259,7 @@ def test_a_prompt_for_each_image(folder: Path) -> None:
         generator.sample([1, 2, 3], ["a sofa", "a room"])
 
 
-def test_the_embedded_form_loads(tmp_path: Path) -> None:
+def test_the_embedded_form_loads(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """AutoencoderTiny, velocity, zero terminal signal: the layout of rooms-diffusion."""
     stock = tiny.pipeline("1", tmp_path / "base")
     torch.manual_seed(0)
@@ -274,7 +274,10 @@ def test_the_embedded_form_loads(tmp_path: Path) -> None:
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     made.save_pretrained(tmp_path / "embedded")
+    capfd.readouterr()
     generator = load(str(tmp_path / "embedded"), readout=Readout(image=None, output=None))
+    generator.ask("")
+    assert capfd.readouterr() == ("", "")  # the libraries' remarks and bars are kept away
     assert (generator.factor, generator.resolution) == (2, 16)
     with torch.no_grad():
         raw = codec.encode(picture()).latents

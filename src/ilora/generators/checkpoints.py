@@ -188,21 +188,27 @@ def _weights(kind: type[nn.Module], folder: Path, dtype: torch.dtype) -> nn.Modu
         raise FileNotFoundError(f"{folder} holds no weights (*.safetensors or *.bin); expected {LAYOUT}")
     variant = "fp16" if ".fp16" in files[0].name else None
     safe = files[0].suffix == ".safetensors"
-    return kind.from_pretrained(folder, torch_dtype=dtype, variant=variant, use_safetensors=safe, local_files_only=True)
+    with _quiet():
+        return kind.from_pretrained(
+            folder, torch_dtype=dtype, variant=variant, use_safetensors=safe, local_files_only=True
+        )
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
-    """transformers draws a progress bar for every load; within this it does not."""
-    from transformers.utils import logging
+def _quiet() -> Iterator[None]:
+    """Within it, transformers draws no progress bars and diffusers makes no remarks that no user can act on."""
+    from diffusers.utils import logging as remarks
+    from transformers.utils import logging as bars
 
-    drawn = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    drawn, level = bars.is_progress_bar_enabled(), remarks.get_verbosity()
+    bars.disable_progress_bar()
+    remarks.set_verbosity_error()
     try:
         yield
     finally:
+        remarks.set_verbosity(level)
         if drawn:
-            logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 def _encoders(folder: Path) -> list[Encoder]:
@@ -219,7 +225,7 @@ def _encoders(folder: Path) -> list[Encoder]:
         tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{end}", local_files_only=True)
         files = _files(folder, part.name)
         variant = "fp16" if files and ".fp16" in files[0].name else None
-        with _without_bars():
+        with _quiet():
             model = kinds[architecture].from_pretrained(
                 part, dtype=torch.float32, variant=variant, local_files_only=True
             )
