@@ -95,7 +95,7 @@ def finished(out: Path, seeds: int, **fields: object) -> dict[int, Evaluation]:
 
 def table(out: Path, seeds: int) -> str:
     """The README's table in Markdown: primary error of each method, pooled over the seeds that are there."""
-    head = "| rooms, test split, 150 images | normals: mean angle [deg] | depth: AbsRel | albedo: si-RMSE | shading: si-RMSE |"
+    head = "| rooms, test split | normals: mean angle [deg] | depth: AbsRel | albedo: si-RMSE | shading: si-RMSE |"
     lines = [head, "|---|---|---|---|---|"]
     for label, method in ROWS.items():
         cells = []

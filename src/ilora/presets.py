@@ -53,7 +53,8 @@ PRESETS = {
     ),
     "default": Preset(
         about="ours: masked latent loss, mirror images, then the intrinsic's own loss through the decoder",
-        measured="not measured on rooms yet",
+        measured="rooms-diffusion, rooms test split, seed 0: normals 28.8 deg, depth AbsRel .156, albedo si-RMSE .145, "
+        "shading si-RMSE .151 (random weights 29.7, .165, .156, .163); python benchmarks/claims.py --only main",
         fields={
             "targets": "attention+conv",
             "timestep": 30,
