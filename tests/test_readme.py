@@ -181,9 +181,9 @@ def test_every_command_and_its_options_exist(place: str, words: list[str]) -> No
         assert name in command.commands, f"{place}: no command {name!r}"
         command = command.commands[name]
     used = {word for word in rest if word.startswith("--")}
-    options = {name: each.required for each in command.params for name in each.opts if name.startswith("--")}
+    options = {name: each.required for each in command.params for name in [*each.opts, *each.secondary_opts]}
     assert used <= options.keys(), place
-    assert {name for name, required in options.items() if required} <= used, place
+    assert {name for name, required in options.items() if required and name.startswith("--")} <= used, place
 
 
 def test_every_script_and_its_options_exist() -> None:
