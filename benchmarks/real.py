@@ -3,7 +3,7 @@
     python benchmarks/real.py --source ../shared/real --out runs/real [--steps 300] [--controls]
 
 Depth on a filmed room, normals on pictures of transparent objects, albedo and shading on frames of a film, each beside
-the mean of its training maps and the picture taken for the map; then all four on the photographs, of which seven are
+the mean of its training maps and the picture taken for the map; then all four on the photographs, of which eight are
 damaged beyond reading. Finished fits are not made again. The results go to ``--out``/real.json.
 """
 
