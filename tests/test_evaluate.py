@@ -51,6 +51,7 @@ def made(first: list[float], second: list[float], *, seed: int = 0, rank: int = 
         for name, values in {"adapter": first, "mean_map": second}.items()
     }
     protocol = {
+        "name": "rooms",
         "intrinsic": "normal",
         "generator": "toy",
         "data": "x",

@@ -16,7 +16,7 @@ LAYERS = (
     ("__main__", "cli"),
     ("demo", "zoo"),
     ("fit", "codes", "predict", "predictor", "sample", "evaluate", "evaluation", "showcase"),
-    ("run", "team", "report"),
+    ("run", "team", "report", "protocols"),
     ("generators", "intrinsics", "adapters", "data"),
     ("images", "tensors", "checks", "config", "presets"),
     ("records", "ops"),

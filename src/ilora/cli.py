@@ -109,6 +109,7 @@ def predict(
 def evaluate(
     adapter: Annotated[Path, typer.Option(help="Run folder.")],
     data: Annotated[str, typer.Option(help="'rooms', or a folder.")] = "rooms",
+    protocol: Annotated[str, typer.Option(help="How the maps are judged; 'ilora protocols' lists them.")] = "rooms",
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     json: Annotated[Path | None, typer.Option(help="Write all numbers here, and a CSV beside it.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and pictures here.")] = None,
@@ -123,7 +124,7 @@ def evaluate(
     from ilora.evaluate import evaluate as run
 
     config = EvaluateConfig(controls=controls, images=images, mirror=mirror, on_problem=on_problem, device=device)
-    show(run(adapter, data, split=split, json=json, html=html, config=config))
+    show(run(adapter, data, protocol=protocol, split=split, json=json, html=html, config=config))
 
 
 @app.command()
@@ -135,6 +136,17 @@ def compare(
     from ilora.evaluate import compare as run
 
     show_groups(run([Evaluation.read(path) for path in rows]))
+
+
+@app.command()
+def protocols(
+    name: Annotated[str | None, typer.Argument(help="One of them, to be told in full.")] = None,
+) -> None:
+    """The evaluation protocols: all in a line each, or one in words."""
+    from ilora.protocols import protocol
+    from ilora.protocols.words import description, listing
+
+    typer.echo(listing() if name is None else description(protocol(name)))
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """Predictions of a run against the truth, beside the baselines that say what a number means."""
 
-import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ilora import checks
 from ilora.config import Configuration, FitConfig
@@ -18,9 +18,12 @@ from ilora.evaluation import OURS, Errors, Evaluation, compare, ratio_of, show, 
 from ilora.fit import control
 from ilora.generators.base import Generator
 from ilora.intrinsics.base import Intrinsic
-from ilora.ops import resample
+from ilora.ops import pooling, resample
 from ilora.predict import grouped
 from ilora.predictor import Predictor
+from ilora.protocols import DEFAULT, Protocol, Verdict, judge, primary
+from ilora.protocols import protocol as named
+from ilora.protocols.words import facts
 from ilora.records import Example, Image, Map, Valid
 from ilora.report import write
 from ilora.run import Run, progress, read_json, say
@@ -49,6 +52,7 @@ def evaluate(
     adapter: str | Path,
     data: str = "rooms",
     *,
+    protocol: str | Protocol = DEFAULT,
     split: str = "test",
     json: str | Path | None = None,
     html: str | Path | None = None,
@@ -62,15 +66,17 @@ def evaluate(
     Args:
         adapter: run folder; an adapter file does too, without the baselines that need the run.
         data: name or folder.
+        protocol: its name, or one of your own; ``ilora protocols`` lists them.
         split: of the data set.
         json: file for all numbers; a CSV with a row an image and method is written beside it.
         html: file for a page with tables and pictures.
         config: default: ``EvaluateConfig()``.
 
     Raises:
-        ValueError: no such run, data or split, or ``images`` is below 1.
+        ValueError: no such run, data, split or protocol, one that does not judge the adapter's intrinsic, or
+            ``images`` is below 1.
     """
-    measured = measure(adapter, data, split=split, config=config)
+    measured = measure(adapter, data, protocol=protocol, split=split, config=config)
     if json is not None:
         measured.evaluation.save(Path(json))
     if html is not None:
@@ -79,26 +85,39 @@ def evaluate(
 
 
 def measure(
-    adapter: str | Path, data: str = "rooms", *, split: str = "test", config: EvaluateConfig | None = None
+    adapter: str | Path,
+    data: str = "rooms",
+    *,
+    protocol: str | Protocol = DEFAULT,
+    split: str = "test",
+    config: EvaluateConfig | None = None,
 ) -> Measured:
     """What ``evaluate`` computes, together with what its page is made from; see there."""
     config = config or EvaluateConfig()
+    chosen = named(protocol) if isinstance(protocol, str) else protocol
     run, predictor = Run(Path(adapter).expanduser()), Predictor(adapter, device=config.device, mirror=config.mirror)
     if len(predictor.names) != 1:
         names = ", ".join(predictor.names)
         raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each")
     kind = predictor.intrinsic(predictor.names[0])
+    best = primary(chosen, kind.name)
     examples = dataset(data, intrinsic=kind.name, split=split, on_problem=config.on_problem)
     count = len(examples) if config.images is None else min(len(examples), checks.positive("images", config.images))
     painters, notes = _painters(run, predictor, config)
+    if chosen.rule(kind.name).metrics:
+        notes.append(f"{chosen.name} expects {chosen.rule(kind.name).expects}; these maps are {kind.units}")
+    tallies = _measure(examples, painters, partial(judge, chosen, kind.name), batch=config.batch, count=count)
+    about = {"name": chosen.name, "source": chosen.source} | facts(chosen, kind.name)
+    about |= _depends(predictor, examples, data=data, split=split, config=config)
     evaluation = Evaluation(
         names=tuple(examples.names[:count]),
-        errors=_measure(examples, painters, kind, batch=config.batch, count=count),
-        primary=kind.primary,
-        protocol=_protocol(predictor, examples, data=data, split=split, config=config),
+        errors={method: tally.errors for method, tally in tallies.items()},
+        primary=best,
+        protocol=about,
         notes=tuple(notes),
         resamples=config.resamples,
         seed=config.seed,
+        **_pooled(tallies, config),
     )
     return Measured(evaluation, examples, painters, kind)
 
@@ -163,11 +182,45 @@ def _mean(run: Run, kind: Intrinsic) -> Painter:
     return lambda image, map, valid: kind.resize(mean, *map.shape[-2:]).expand_as(map)
 
 
+class _Tally:
+    """What a protocol found for one method: numbers, pixels and angles of each image, as batches come in."""
+
+    def __init__(self, count: int) -> None:
+        self.errors: Errors = {}
+        self.pixels = torch.zeros(count, dtype=torch.float64)
+        self.angles: Tensor | None = None
+
+    def add(self, places: Tensor, verdict: Verdict) -> None:
+        """The images at these places."""
+        for metric, values in verdict.scores.items():
+            column = self.errors.setdefault(metric, torch.full_like(self.pixels, torch.nan))
+            column[places] = values.double()
+        self.pixels[places] = verdict.pixels
+        if verdict.angles is not None:
+            if self.angles is None:
+                self.angles = verdict.angles.new_zeros(len(self.pixels), verdict.angles.shape[1])
+            self.angles[places] = verdict.angles
+
+
+def _pooled(tallies: dict[str, _Tally], config: EvaluateConfig) -> dict[str, Any]:
+    """Fields of an evaluation whose protocol pools pixels; nothing for another."""
+    if tallies[OURS].angles is None:
+        return {}
+    draws = {"resamples": config.resamples, "seed": config.seed}
+    found = {method: pooling.summaries(one.errors, one.pixels, one.angles, **draws) for method, one in tallies.items()}
+    return {"pixels": tallies[OURS].pixels, "pooled": found}
+
+
 def _measure(
-    examples: Dataset, painters: dict[str, Painter], kind: Intrinsic, *, batch: int, count: int
-) -> dict[str, Errors]:
-    """Metrics of every method for the first ``count`` examples; those of one size are painted together."""
-    errors: dict[str, Errors] = {method: {} for method in painters}
+    examples: Dataset,
+    painters: dict[str, Painter],
+    judged: Callable[[Map, Map, Valid], Verdict],
+    *,
+    batch: int,
+    count: int,
+) -> dict[str, _Tally]:
+    """Numbers of every method for the first ``count`` examples; those of one size are painted together."""
+    tallies = {method: _Tally(count) for method in painters}
     items: Iterator[tuple[int, Example]] = ((place, examples[place]) for place in range(count))
     done = 0
     with progress("evaluate", count) as tell:
@@ -177,18 +230,16 @@ def _measure(
                 torch.stack([getattr(x, part) for _, x in group]) for part in ("image", "map", "valid")
             )
             for method, paint in painters.items():
-                for metric, values in kind.metrics(paint(image, map, valid).cpu(), map, valid).items():
-                    column = errors[method].setdefault(metric, torch.full((count,), torch.nan, dtype=torch.float64))
-                    column[places] = values.double()
+                tallies[method].add(places, judged(paint(image, map, valid).cpu(), map, valid))
             done += len(group)
             tell(done, "")
-    return errors
+    return tallies
 
 
-def _protocol(
+def _depends(
     predictor: Predictor, examples: Dataset, *, data: str, split: str, config: EvaluateConfig
 ) -> dict[str, Any]:
-    """What the numbers depend on, in words and values."""
+    """What the numbers depend on beside the protocol, in words and values."""
     name = predictor.names[0]
     kind, about = predictor.intrinsic(name), predictor.sources[name].about
     return {
@@ -200,9 +251,6 @@ def _protocol(
         "data": data,
         "split": split,
         "data_fingerprint": examples.fingerprint,
-        "size": "predictions are resized to the data set's own size",
-        "metrics": inspect.getdoc(type(kind).metrics) or "",
-        "aggregation": "per image over valid pixels, then over images",
         "interval": f"95 % percentile bootstrap over images, {config.resamples} resamples, seed {config.seed}",
         "mirror": config.mirror,
         "fit": about.fit if about else {},

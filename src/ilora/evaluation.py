@@ -3,8 +3,8 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ilora.ops import pooling
 from ilora.ops.statistics import Ratio, Summary, pooled, ratio, summarise
+from ilora.protocols import DEFAULT
 from ilora.report import number
 from ilora.run import replacing, write_json
 
@@ -43,10 +45,16 @@ class Evaluation:
         names: of the images.
         errors: method (``OURS`` and baselines) to metric to numbers in the order of ``names``; NaN where undefined.
         primary: the metric that methods are compared by; lower is better.
-        protocol: what the numbers depend on, by name; ``fit`` is the run's configuration.
+        protocol: what the numbers depend on: the protocol's ``name``, its steps in words, data, generator; ``fit`` is
+            the run's configuration.
         notes: what was left out, and why.
         resamples: bootstrap draws of every interval.
         seed: of the draws.
+        pixels: how many of each image count, where the protocol pools them; else None.
+        pooled: method to metric to summary over all pixels, where the protocol pools them.
+
+    Raises:
+        ValueError: the protocol has no name; a number without one says nothing.
     """
 
     names: tuple[str, ...]
@@ -56,6 +64,13 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     resamples: int = 10_000
     seed: int = 0
+    pixels: Float[Tensor, " n"] | None = None
+    pooled: dict[str, dict[str, Summary]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.protocol.get("name"):
+            raise ValueError(f"results must name their protocol, got {', '.join(self.protocol) or 'nothing'} without "
+                             "'name'; 'ilora protocols' lists the names")  # fmt: skip
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -68,7 +83,13 @@ class Evaluation:
         return tuple(name for name in self.errors if name != OURS)
 
     def summary(self, method: str, metric: str | None = None) -> Summary:
-        """Mean, median and interval of a metric (default: the primary one) over the images."""
+        """Mean, median and interval of a metric (default: the primary one), aggregated as the protocol says."""
+        if self.pooled:
+            return self.pooled[method][metric or self.primary]
+        return self.by_image(method, metric)
+
+    def by_image(self, method: str, metric: str | None = None) -> Summary:
+        """The same with one vote an image, whatever the protocol says."""
         return summarise(self.errors[method][metric or self.primary], resamples=self.resamples, seed=self.seed)
 
     def ratio(self, baseline: str, metric: str | None = None) -> Ratio:
@@ -82,8 +103,9 @@ class Evaluation:
 
     def write(self) -> dict[str, Any]:
         """Plain values for a JSON file; NaN and infinities are null."""
-        tables = {method: self._table(method) for method in self.errors}
+        tables = {method: self._table(method, self.summary) for method in self.errors}
         rows = {method: self._rows(method) for method in self.errors}
+        alone = {method: self._table(method, self.by_image) for method in self.pooled}
         return {
             "metrics": tables.pop(OURS),
             "baselines": tables,
@@ -95,11 +117,11 @@ class Evaluation:
             "seed": self.seed,
             "images": rows.pop(OURS),
             "baseline_images": rows,
-        }
+        } | ({"per_image": alone} if alone else {})
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
-        """An evaluation that ``save`` wrote.
+        """An evaluation that ``save`` wrote; what is older than protocols' names was measured under ``rooms``.
 
         Raises:
             ValueError: another kind of file.
@@ -108,14 +130,17 @@ class Evaluation:
         if not {"images", "baseline_images", "primary", "protocol"} <= values.keys():
             raise ValueError(f"{path} must come from ilora evaluate --json, got the keys {', '.join(list(values)[:5])}")
         rows = {OURS: values["images"], **values["baseline_images"]}
+        tables = {OURS: values["metrics"], **values["baselines"]} if "per_image" in values else {}
         return cls(
             names=tuple(row["name"] for row in values["images"]),
             errors={method: _columns(table) for method, table in rows.items()},
             primary=values["primary"],
-            protocol=values["protocol"],
+            protocol={"name": DEFAULT} | values["protocol"],
             notes=tuple(values["notes"]),
             resamples=values["resamples"],
             seed=values["seed"],
+            pixels=torch.tensor([row["pixels"] for row in rows[OURS]]).double() if tables else None,
+            pooled={method: {name: _summary(row) for name, row in table.items()} for method, table in tables.items()},
         )
 
     def save(self, path: Path) -> None:
@@ -123,16 +148,18 @@ class Evaluation:
         write_json(path, self.write())
         with replacing(path.with_suffix(".csv")) as partial, partial.open("w", newline="") as file:
             table = csv.writer(file)
-            table.writerow(["method", "name", *self.metrics])
+            keys = ("name", *(("pixels",) if self.pooled else ()), *self.metrics)
+            table.writerow(["method", *keys])
             for method in self.errors:
-                table.writerows([method, *(row[key] for key in ("name", *self.metrics))] for row in self._rows(method))
+                table.writerows([method, *(row[key] for key in keys)] for row in self._rows(method))
 
-    def _table(self, method: str) -> dict[str, dict[str, float | None]]:
-        return {metric: _plain(self.summary(method, metric)) for metric in self.metrics}
+    def _table(self, method: str, summary: Callable[[str, str], Summary]) -> dict[str, dict[str, float | None]]:
+        return {metric: _plain(summary(method, metric)) for metric in self.metrics}
 
     def _rows(self, method: str) -> list[dict[str, Any]]:
         """One dictionary an image."""
         columns = {metric: self.errors[method][metric].tolist() for metric in self.metrics}
+        columns = ({"pixels": self.pixels.tolist()} if self.pooled else {}) | columns
         return [
             {"name": name} | {metric: _number(values[place]) for metric, values in columns.items()}
             for place, name in enumerate(self.names)
@@ -159,8 +186,10 @@ def ratio_of(
         metric: default: the primary one.
 
     Raises:
-        ValueError: other images, or another number of runs.
+        ValueError: other images, another number of runs, different protocols, or a pooled median, whose ratio no
+            image's own number leads to.
     """
+    same_protocol((*first, *second))
     names = first[0].names
     if len(first) != len(second) or any(one.names != names for one in (*first, *second)):
         counts = [len(one.names) for one in (*first, *second)]
@@ -168,12 +197,29 @@ def ratio_of(
             f"a ratio needs as many runs on either side, on the same images, got {len(first)} and {len(second)} with "
             f"{counts} images; evaluate all of them on the same split"
         )
-    metric = metric or first[0].primary
+    metric, pixels = metric or first[0].primary, first[0].pixels
+    if pixels is not None and metric in pooling.MEDIANS:
+        raise ValueError(f"a ratio under a pooled protocol needs a mean or a share, got {metric!r}; take mean_angle")
+    power = 2 if pixels is not None and metric in pooling.ROOTS else 1
     a, b = (
-        torch.stack([one.errors[method][metric] for one in side])
+        torch.stack([one.errors[method][metric] for one in side]) ** power
         for side, method in zip((first, second), methods, strict=True)
     )
-    return ratio(a, b, resamples=first[0].resamples, seed=first[0].seed)
+    found = ratio(a, b, weights=pixels, resamples=first[0].resamples, seed=first[0].seed)
+    return replace(found, **{name: getattr(found, name) ** (1 / power) for name in ("value", "low", "high")})
+
+
+def same_protocol(evaluations: Sequence[Evaluation]) -> str:
+    """The name of the protocol that all were made under.
+
+    Raises:
+        ValueError: there are several; the message names them.
+    """
+    found = sorted({one.protocol["name"] for one in evaluations})
+    if len(found) > 1:
+        raise ValueError(f"results of different protocols do not compare, got {' and '.join(found)}; "
+                         "evaluate all under one of them, with --protocol")  # fmt: skip
+    return found[0]
 
 
 @dataclass(frozen=True)
@@ -195,8 +241,8 @@ class Group:
 
     def summary(self, method: str) -> Summary:
         """Primary error over seeds and images; both are drawn again for the interval."""
-        values = torch.stack([run.errors[method][run.primary] for run in self.runs])  # [s, n]
-        return pooled(values, resamples=self.runs[0].resamples, seed=self.runs[0].seed)
+        values, first = torch.stack([run.errors[method][run.primary] for run in self.runs]), self.runs[0]  # [s, n]
+        return pooled(values, weights=first.pixels, resamples=first.resamples, seed=first.seed)
 
     def ratio(self, baseline: str) -> Ratio:
         """The adapters' error divided by their own baseline's."""
@@ -207,10 +253,11 @@ def compare(evaluations: Sequence[Evaluation]) -> list[Group]:
     """Groups of runs with their seeds pooled, in the order of their first members.
 
     Raises:
-        ValueError: no evaluation, other images, or the same seed twice in a group.
+        ValueError: no evaluation, other images, different protocols, or the same seed twice in a group.
     """
     if not evaluations or any(one.names != evaluations[0].names for one in evaluations):
         raise ValueError(f"expected evaluations of one split, got {[len(one.names) for one in evaluations]} images")
+    same_protocol(evaluations)
     fits = [{key: value for key, value in one.protocol["fit"].items() if key != "seed"} for one in evaluations]
     groups: dict[str, list[Evaluation]] = {}
     for one, fit in zip(evaluations, fits, strict=True):
@@ -236,7 +283,7 @@ def show(evaluation: Evaluation) -> None:
 
     protocol, primary = evaluation.protocol, evaluation.primary.replace("_", " ")
     title = f"{protocol['intrinsic']} from {protocol['generator']} on {protocol['data']} {protocol['split']}"
-    first = Table(title=f"{title}, {len(evaluation.names)} images", box=box.SIMPLE_HEAD)
+    first = Table(title=f"{title}, {len(evaluation.names)} images, protocol {protocol['name']}", box=box.SIMPLE_HEAD)
     for heading in ("method", primary, "95 % interval", "median", "adapter ÷ it"):
         first.add_column(heading, justify="left" if heading == "method" else "right")
     for method in evaluation.errors:
@@ -245,7 +292,8 @@ def show(evaluation: Evaluation) -> None:
         share = number(evaluation.ratio(method).value) if method != OURS and evaluation.comparable(method) else ""
         cells = (label(method), number(summary.mean), interval, number(summary.median), share)
         first.add_row(*cells, style="bold" if method == OURS else None)
-    others = Table(title="means of all metrics", box=box.SIMPLE_HEAD)
+    how = "pooled over all pixels" if evaluation.pooled else "means over images"
+    others = Table(title=f"all metrics, {how}", box=box.SIMPLE_HEAD)
     for heading in ("metric", *evaluation.errors):
         others.add_column(heading.replace("_", " "), justify="left" if heading == "metric" else "right")
     for metric in evaluation.metrics:
@@ -260,10 +308,9 @@ def show_groups(groups: Sequence[Group]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    first = groups[0]
-    table = Table(
-        title=f"{first.runs[0].primary.replace('_', ' ')}, {len(first.runs[0].names)} images", box=box.SIMPLE_HEAD
-    )
+    first, one = groups[0], groups[0].runs[0]
+    title = f"{one.primary.replace('_', ' ')}, {len(one.names)} images, protocol {one.protocol['name']}"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
     for heading in ("runs", "seeds", "method", "error [95 %]", "adapter ÷ it [95 %]"):
         table.add_column(heading, justify="right" if "%" in heading else "left")
     for group in groups:
@@ -297,8 +344,13 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _summary(row: dict[str, Any]) -> Summary:
+    """A summary as ``_plain`` wrote it."""
+    return Summary(**{name: math.nan if value is None else value for name, value in row.items()})
+
+
 def _columns(rows: list[dict[str, Any]]) -> Errors:
     """Rows of a JSON file as columns."""
-    metrics = [name for name in rows[0] if name != "name"]
+    metrics = [name for name in rows[0] if name not in ("name", "pixels")]
     values = {name: [math.nan if row[name] is None else row[name] for row in rows] for name in metrics}
     return {name: torch.tensor(column, dtype=torch.float64) for name, column in values.items()}

@@ -54,6 +54,7 @@ def page(measured: Measured) -> Page:
     evaluation = measured.evaluation
     protocol, fit = evaluation.protocol, evaluation.protocol["fit"]
     facts = {
+        "protocol": f"{protocol['name']}: {protocol['aggregation']}",
         "generator": protocol["generator"],
         "data": f"{Path(protocol['data']).name}, {protocol['split']}, {len(evaluation.names)} images",
         "adapter": f"{fit.get('method', '?')}, rank {fit.get('rank', '?')}, {fit.get('targets', '?')}",
@@ -87,7 +88,11 @@ def result(evaluation: Evaluation) -> Section:
     spread = tuple(evaluation.errors[OURS][evaluation.primary].tolist())
     words = [f"{label(name)}: {meaning}" for name, meaning in MEANINGS.items() if name in evaluation.errors]
     blocks = (
-        Bars(tuple(bars), primary, f"{primary}, mean over images with its 95 % interval; lower is better"),
+        Bars(
+            tuple(bars),
+            primary,
+            f"{primary}, {evaluation.protocol['aggregation']}, with its 95 % interval; lower is better",
+        ),
         table(evaluation),
         Histogram(spread, primary, f"{primary} of each image"),
     )
@@ -102,7 +107,8 @@ def table(evaluation: Evaluation) -> Table:
         cells = [ranged(first.mean, first.low, first.high), *(number(summary.mean) for summary in others)]
         rows.append((label(method), *cells))
     names = [_words(metric) for metric in evaluation.metrics]
-    caption = f"Means over {len(evaluation.names)} images. {evaluation.protocol['metrics']}"
+    how, protocol = "Pooled over the pixels of" if evaluation.pooled else "Means over", evaluation.protocol
+    caption = f"{how} {len(evaluation.names)} images, protocol {protocol['name']}. {protocol['metrics']}"
     strong = frozenset({list(evaluation.errors).index(OURS)})
     return Table(("method", f"{names[0]} [95 %]", *names[1:]), tuple(rows), caption, strong)
 

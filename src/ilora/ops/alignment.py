@@ -86,6 +86,36 @@ def by_median(
     return map * _spread(median_scale(map, target, valid))
 
 
+def by_disparity(
+    map: Float[Tensor, "b 1 h w"],
+    target: Float[Tensor, "b 1 h w"],
+    valid: Bool[Tensor, "b 1 h w"],
+    *,
+    floor: float | Float[Tensor, " b"] = 1e-3,
+) -> Float[Tensor, "b 1 h w"]:
+    """Depth from a map that is affine in disparity: ``scale_and_shift`` to 1 / target, clipped from below, inverted.
+
+    Marigold's evaluation (script/depth/eval.py, least_square_disparity). Unlike there, pixels whose prediction is not
+    positive are fitted too: a disparity that is known up to a shift has no zero.
+
+    Args:
+        map: relative disparity, larger is nearer.
+        target: depth [m], positive wherever ``valid`` is true.
+        floor: least disparity after alignment [1/m]: 1e-3 puts the farthest depth at 1 km; one number, or one an image.
+
+    Raises:
+        ValueError: a depth inside the mask is not positive.
+    """
+    least = torch.where(valid, target, math.inf).amin() if target.numel() else math.inf
+    if least <= 0:
+        raise ValueError(f"depths must be positive wherever the mask is true, got {float(least):.3g}; "
+                         "leave those pixels out of the mask")  # fmt: skip
+    inverse = 1 / torch.where(valid, masked.precise(target), 1)
+    disparity = by_scale_and_shift(masked.precise(map), inverse, valid)
+    lowest = torch.as_tensor(floor, dtype=disparity.dtype, device=disparity.device).reshape(-1, 1, 1, 1)
+    return 1 / torch.maximum(disparity, lowest)
+
+
 def _spread(number: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1 1"]:
     """One number an image, against maps."""
     return number[:, None, None, None]

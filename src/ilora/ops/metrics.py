@@ -38,8 +38,11 @@ LEGEND = {
     **dict.fromkeys(("abs_rel", "rmse_log", "log10"), Legend("", "lower")),
     **dict.fromkeys(("sq_rel", "rmse"), Legend("m", "lower")),
     "silog": Legend("%", "lower"),
+    "i_rmse": Legend("1/km", "lower"),
+    "boundary_f1": Legend("", "higher"),
     **dict.fromkeys(("delta1", "delta2", "delta3"), Legend("%", "higher")),
-    **dict.fromkeys(("si_mse", "si_rmse", "lmse"), Legend("", "lower")),
+    **dict.fromkeys(("si_mse", "si_rmse", "lmse", "mse", "reconstruction"), Legend("", "lower")),
+    "whdr": Legend("%", "lower"),
     "psnr": Legend("dB", "higher"),
     "ssim": Legend("", "higher"),
 }
@@ -76,13 +79,13 @@ def angles(
 
 def abs_rel(map: Depth, target: Depth, valid: Valid) -> Score:
     """Mean of |map - target| / target."""
-    x, y = _positive(map, target, valid)
+    x, y = positive(map, target, valid)
     return masked.mean((x - y).abs() / y, valid).to(_precision(map))
 
 
 def sq_rel(map: Depth, target: Depth, valid: Valid) -> Score:
     """Mean of (map - target)^2 / target [m]; the benchmark code's form, not that of Eigen's text (target^2)."""
-    x, y = _positive(map, target, valid)
+    x, y = positive(map, target, valid)
     return masked.mean((x - y).square() / y, valid).to(_precision(map))
 
 
@@ -94,27 +97,33 @@ def rmse(map: Map, target: Map, valid: Valid) -> Score:
 
 def rmse_log(map: Depth, target: Depth, valid: Valid) -> Score:
     """Root of the mean of (ln map - ln target)^2."""
-    x, y = _positive(map, target, valid)
+    x, y = positive(map, target, valid)
     return masked.mean((x / y).log().square(), valid).sqrt().to(_precision(map))
 
 
 def log10(map: Depth, target: Depth, valid: Valid) -> Score:
     """Mean of |log10 map - log10 target|."""
-    x, y = _positive(map, target, valid)
+    x, y = positive(map, target, valid)
     return masked.mean((x / y).log10().abs(), valid).to(_precision(map))
 
 
 def silog(map: Depth, target: Depth, valid: Valid) -> Score:
     """100 times the standard deviation of ln map - ln target: Eigen's scale-invariant error as KITTI's table has it."""
-    x, y = _positive(map, target, valid)
+    x, y = positive(map, target, valid)
     ratio = (x / y).log()
     about = ratio - masked.mean(ratio, valid)[:, None, None, None]
     return 100 * masked.mean(about.square(), valid).sqrt().to(_precision(map))
 
 
+def i_rmse(map: Depth, target: Depth, valid: Valid) -> Score:
+    """Root of the mean of (1 / map - 1 / target)^2 [1/km], of depths in metres: KITTI's depth benchmark, iRMSE."""
+    x, y = positive(map, target, valid)
+    return 1000 * masked.mean((1 / x - 1 / y).square(), valid).sqrt().to(_precision(map))
+
+
 def delta(map: Depth, target: Depth, valid: Valid, *, power: int) -> Score:
     """Share of the pixels with max(map / target, target / map) < 1.25 ** power [%]."""
-    x, y = _positive(map, target, valid)
+    x, y = positive(map, target, valid)
     return 100 * masked.mean((torch.maximum(x / y, y / x) < 1.25**power).double(), valid).to(_precision(map))
 
 
@@ -136,19 +145,52 @@ def si_rmse(map: Map, target: Map, valid: Valid) -> Score:
     return si_mse(map, target, valid).sqrt()
 
 
-def lmse(map: Map, target: Map, valid: Valid) -> Score:
+def lmse(map: Map, target: Map, valid: Valid, *, window: int | None = None) -> Score:
     """Squared error with its own scale in each window, over the target's power in the same windows; 0 to 1.
 
     Grosse et al. 2009: sum over windows of min_a sum (target - a map)^2, divided by the sum over windows of
-    sum target^2. Windows are a tenth of the longer side, as on MPI-Sintel (Grosse: 20 px), and overlap by half; one
-    scale serves all channels. A target that is 0 throughout has no such error: NaN.
+    sum target^2. Windows overlap by half; one scale serves all channels. A target that is 0 throughout has no such
+    error: NaN.
+
+    Args:
+        window: side of a window [px], at most the image's; Grosse's is 20. None: a tenth of the longer side, as on
+            MPI-Sintel.
     """
     x, y = _checked(map, target, valid)
-    side = min(max(2, round(0.1 * max(map.shape[-2:]))), *map.shape[-2:])
+    side = min(window or max(2, round(0.1 * max(map.shape[-2:]))), *map.shape[-2:])
     stride = max(1, side // 2)
     xx, xy, yy = (avg_pool2d((u * v).sum(1, keepdim=True), side, stride) for u, v in ((x, x), (x, y), (y, y)))
     error = (yy - torch.where(xx > 0, xy.square() / torch.where(xx > 0, xx, 1), 0)).clamp(min=0)  # [b, 1, windows]
     return (error.flatten(1).sum(1) / yy.flatten(1).sum(1)).to(_precision(map))
+
+
+def mse(map: Map, target: Map, valid: Valid) -> Score:
+    """Mean of (map - target)^2 over pixels and channels: what ``psnr`` is made of, lower is better."""
+    x, y = _checked(map, target, valid)
+    return masked.mean((x - y).square(), valid).to(_precision(map))
+
+
+def reconstruction(
+    image: Map, albedo: Map, shading: Map, valid: Valid, *, rest: Float[Tensor, "b c h w"] | None = None
+) -> Score:
+    """Root of the mean of (image - (albedo * shading + rest))^2, all in linear RGB.
+
+    The image formation of Careaga and Aksoy and of Marigold's lighting model: what is not diffuse is ``rest``. Albedo
+    and shading that are known up to a scale are aligned by the caller, their product say, with ``alignment.by_scale``.
+
+    Args:
+        image: the picture in linear RGB, not its sRGB code.
+        rest: None: nothing is left over.
+
+    Raises:
+        ValueError: shapes that do not belong together, or NaN or infinity inside the mask, in any of them.
+    """
+    require(albedo, shading, valid)
+    made = torch.where(valid, albedo.double() * shading.double(), 0)
+    if rest is not None:
+        require(rest, image, valid)
+        made = made + torch.where(valid, rest.double(), 0)
+    return rmse(made, image, valid).to(_precision(image))
 
 
 def psnr(map: Map, target: Map, valid: Valid, *, peak: float = 1.0) -> Score:
@@ -217,8 +259,8 @@ def _checked(map: Map, target: Map, valid: Valid) -> tuple[Map, Map]:
     return torch.where(valid, map.double(), 0), torch.where(valid, target.double(), 0)
 
 
-def _positive(map: Depth, target: Depth, valid: Valid) -> tuple[Depth, Depth]:
-    """Both depths in float64, 1 outside the mask."""
+def positive(map: Depth, target: Depth, valid: Valid) -> tuple[Depth, Depth]:
+    """Both depths in float64, 1 outside the mask; ValueError where one inside is not positive, or as in ``require``."""
     require(map, target, valid)
     x, y = (torch.where(valid, values.double(), 1) for values in (map, target))
     least = torch.minimum(x, y).min().item()

@@ -51,11 +51,19 @@ def _block(n: int, rows: int, seed: int) -> Float[Tensor, "rows n"]:
     return torch.zeros(rows, n, dtype=torch.float64).scatter_add_(1, drawn, one)
 
 
-def summarise(values: Float[Tensor, " n"], *, resamples: int = 10_000, seed: int = 0, level: float = 0.95) -> Summary:
+def summarise(
+    values: Float[Tensor, " n"],
+    *,
+    weights: Float[Tensor, " n"] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Summary:
     """Mean, median and percentile bootstrap interval of the mean.
 
     Args:
         values: one number an image; NaN marks an image that has none, and is left out.
+        weights: of the images in the mean, such as their counts of pixels; None: all alike. The median knows none.
         resamples: bootstrap draws.
         seed: of the draws.
         level: share of the draws inside the interval, in (0, 1).
@@ -63,12 +71,16 @@ def summarise(values: Float[Tensor, " n"], *, resamples: int = 10_000, seed: int
     Returns:
         The summary; NaN throughout where no image has a number.
     """
-    kept = values[~values.isnan()].double()  # [m], m <= n
+    known = ~values.isnan()
+    kept = values[known].double()  # [m], m <= n
     if not len(kept):
         return Summary(mean=float("nan"), median=float("nan"), low=float("nan"), high=float("nan"), count=0)
-    means = torch.cat([drawn @ kept for drawn in counts(len(kept), resamples=resamples, seed=seed)]) / len(kept)  # [r]
-    low, high = _percentiles(means, level)
-    return Summary(mean=kept.mean().item(), median=kept.quantile(0.5).item(), low=low, high=high, count=len(kept))
+    share = torch.ones_like(kept) if weights is None else weights[known].double()
+    draws = counts(len(kept), resamples=resamples, seed=seed)
+    means = torch.cat([(drawn @ (share * kept)) / (drawn @ share) for drawn in draws])  # [r]
+    low, high = percentiles(means, level)
+    mean = ((share @ kept) / share.sum()).item()
+    return Summary(mean=mean, median=kept.quantile(0.5).item(), low=low, high=high, count=len(kept))
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,7 @@ def ratio(
     first: Float[Tensor, "s n"],
     second: Float[Tensor, "s n"],
     *,
+    weights: Float[Tensor, " n"] | None = None,
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
@@ -101,6 +114,7 @@ def ratio(
     Args:
         first: error of one method, a row a seed, a column an image.
         second: error of the other one; row s was fitted with the same seed, column i is the same image.
+        weights: of the images in both means, as in ``summarise``.
         resamples: bootstrap draws, of seeds and of images at once.
         seed: of the draws.
         level: share of the draws inside the interval, in (0, 1).
@@ -112,35 +126,45 @@ def ratio(
     if not kept.any():
         raise ValueError(f"a ratio needs an image with a number in every row, got none among {first.shape[1]}; "
                          "compare metrics that both methods have")  # fmt: skip
-    a, b = first[:, kept].double(), second[:, kept].double()  # [s, m]
+    share = 1 if weights is None else weights[kept].double()
+    a, b = first[:, kept].double() * share, second[:, kept].double() * share  # [s, m]
     rows, images = a.shape
     draws = []
     seeds = torch.cat(list(counts(rows, resamples=resamples, seed=seed + 1)))  # [r, s]
     for drawn in counts(images, resamples=resamples, seed=seed):
         block, seeds = seeds[: len(drawn)], seeds[len(drawn) :]
         draws.append(((block @ a) * drawn).sum(1) / ((block @ b) * drawn).sum(1))
-    low, high = _percentiles(torch.cat(draws), level)
+    low, high = percentiles(torch.cat(draws), level)
     return Ratio(value=(a.mean() / b.mean()).item(), low=low, high=high, seeds=rows, images=images)
 
 
-def pooled(values: Float[Tensor, "s n"], *, resamples: int = 10_000, seed: int = 0, level: float = 0.95) -> Summary:
+def pooled(
+    values: Float[Tensor, "s n"],
+    *,
+    weights: Float[Tensor, " n"] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Summary:
     """Summary over seeds and images at once; seeds and images are both drawn with replacement.
 
     Args:
         values: a row a seed, a column an image; images with a NaN in any row are left out.
+        weights: of the images in the mean, as in ``summarise``.
         resamples: bootstrap draws.
         seed: of the draws.
         level: share of the draws inside the interval, in (0, 1).
     """
-    kept = values[:, ~values.isnan().any(0)]  # [s, m]
+    known = ~values.isnan().any(0)
+    kept, weights = values[:, known], None if weights is None else weights[known]  # [s, m] and [m]
     if not kept.numel():
         return summarise(kept.flatten(), resamples=resamples, seed=seed, level=level)
-    mean = ratio(kept, torch.ones_like(kept), resamples=resamples, seed=seed, level=level)
+    mean = ratio(kept, torch.ones_like(kept), weights=weights, resamples=resamples, seed=seed, level=level)
     middle = kept.double().mean(0).quantile(0.5).item()
     return Summary(mean=mean.value, median=middle, low=mean.low, high=mean.high, count=kept.shape[1])
 
 
-def _percentiles(draws: Float[Tensor, " r"], level: float) -> tuple[float, float]:
+def percentiles(draws: Float[Tensor, " r"], level: float = 0.95) -> tuple[float, float]:
     """Bounds that leave (1 - level) / 2 of the draws on either side."""
     bounds = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
     low, high = draws.quantile(bounds).tolist()

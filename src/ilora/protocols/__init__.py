@@ -1,0 +1,33 @@
+"""The evaluation protocols that papers' numbers come from, by name.
+
+A number without its protocol says nothing: crop, range, alignment, clipping, colour space and the way in which images
+become one number all change it. ``docs/protocols.md`` shows one prediction under all of them.
+"""
+
+import difflib
+
+from ilora.protocols.base import Protocol, Rule
+from ilora.protocols.judge import Verdict, judge, primary
+from ilora.protocols.published import PROTOCOLS
+
+__all__ = ["DEFAULT", "Protocol", "Rule", "Verdict", "judge", "names", "primary", "protocol"]
+
+DEFAULT = "rooms"
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        ValueError: there is none; the message names the nearest one.
+    """
+    if name not in PROTOCOLS:
+        near = difflib.get_close_matches(name, PROTOCOLS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PROTOCOLS)}"
+        raise ValueError(f"there is no protocol {name!r}; {hint}")
+    return PROTOCOLS[name]
+
+
+def names(quantity: str | None = None) -> tuple[str, ...]:
+    """Names of all protocols, or of those that judge a quantity."""
+    return tuple(name for name, one in PROTOCOLS.items() if quantity is None or quantity in one.rules)

@@ -1,0 +1,72 @@
+"""From a prediction and a truth to the numbers of a protocol."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ilora.intrinsics import intrinsic
+from ilora.ops import masked, metrics, pooling
+from ilora.protocols import steps
+from ilora.protocols.base import Protocol, Rule
+from ilora.records import Map, Valid
+
+
+class Verdict(NamedTuple):
+    """What a protocol says about a batch.
+
+    Attributes:
+        scores: metric to one number an image; NaN where an image has no pixel that counts or cannot be aligned.
+        pixels: how many of each image counted.
+        angles: histogram of each image's angles where the rule is pooled, see ``ilora.ops.pooling``; else None.
+    """
+
+    scores: dict[str, Float[Tensor, " b"]]
+    pixels: Float[Tensor, " b"]
+    angles: Int[Tensor, "b bins"] | None
+
+
+def primary(protocol: Protocol, quantity: str) -> str:
+    """The metric that methods are compared by; lower is better."""
+    rule = protocol.rule(quantity)
+    return rule.metrics[0] if rule.metrics else intrinsic(quantity).primary
+
+
+def judge(protocol: Protocol, quantity: str, map: Map, target: Map, valid: Valid) -> Verdict:
+    """Errors of maps under a protocol.
+
+    Args:
+        quantity: what ``map`` holds: an intrinsic, or ``disparity``, whose truth is depth.
+        map: prediction at the truth's size, in ilora's units and axes (normals in RUB).
+        target: truth: normals in RUB, depth in metres, albedo and shading in linear RGB.
+        valid: where the truth holds a measurement; a protocol leaves out more of it.
+
+    Raises:
+        ValueError: the protocol does not judge the quantity; shapes that do not belong together; NaN or infinity inside
+            the mask; a truth whose surfaces face away from the camera.
+    """
+    rule = protocol.rule(quantity)
+    if not rule.metrics:
+        return Verdict(intrinsic(quantity).metrics(map, target, valid), valid.flatten(1).sum(1).double(), None)
+    metrics.require(map, target, valid)
+    map, target, valid = _prepared(rule, map, target, valid)
+    angles = pooling.histogram(map, target, valid) if rule.pooled else None
+    return Verdict(steps.scores(rule.metrics, map, target, valid), valid.flatten(1).sum(1).double(), angles)
+
+
+def _prepared(rule: Rule, map: Map, target: Map, valid: Valid) -> tuple[Map, Map, Valid]:
+    """Prediction and truth as they are compared, 0 outside the pixels that count, and which those are."""
+    size, (low, high), space = valid.shape[-2:], rule.within, steps.SPACES[rule.space]
+    map, target = (torch.where(valid, masked.precise(values), 0) for values in (map, target))
+    valid = valid & ((target > low) & (target < high)).all(1, keepdim=True)
+    valid = space.known(target, valid & steps.CROPS[rule.crop].mask(*size).to(valid.device))
+    fitted = valid & steps.grid(*size, longest=rule.fit_side).to(valid.device)
+    map = steps.ALIGNMENTS[rule.align].apply(map, target, fitted)
+    solved = (map.isfinite() | ~valid).flatten(1).all(1)  # [b], false where there was too little to align by
+    valid = valid & solved[:, None, None, None]
+    map = map.clamp(*rule.clip) if rule.clip else map
+    if rule.expose:
+        map, target, valid = steps.exposed(map, target, valid)
+    map, target = (torch.where(valid, space.encode(values), 0) for values in (map, target))
+    return map, target, valid
