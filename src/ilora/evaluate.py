@@ -8,21 +8,21 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from ilora import checks
 from ilora.config import Configuration, FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset
-from ilora.evaluation import OURS, Errors, Evaluation, compare, ratio_of, show, show_groups
+from ilora.evaluation import OURS, Evaluation, compare, ratio_of, show, show_groups
 from ilora.fit import control
 from ilora.generators.base import Generator
 from ilora.intrinsics.base import Intrinsic
-from ilora.ops import pooling, resample
+from ilora.ops import resample
 from ilora.predict import grouped
 from ilora.predictor import Predictor
 from ilora.protocols import DEFAULT, Protocol, Verdict, judge, primary
 from ilora.protocols import protocol as named
+from ilora.protocols.tally import Tally
 from ilora.protocols.words import facts
 from ilora.records import Example, Image, Map, Valid
 from ilora.report import write
@@ -100,20 +100,17 @@ def measure(
         names = ", ".join(predictor.names)
         raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each")
     kind = predictor.intrinsic(predictor.names[0])
-    best = primary(chosen, kind.name)
+    rule = chosen.rule(kind.name)
     examples = dataset(data, intrinsic=kind.name, split=split, on_problem=config.on_problem)
     count = len(examples) if config.images is None else min(len(examples), checks.positive("images", config.images))
     painters, notes = _painters(run, predictor, config)
-    if chosen.rule(kind.name).metrics:
-        notes.append(f"{chosen.name} expects {chosen.rule(kind.name).expects}; these maps are {kind.units}")
+    notes += [f"{chosen.name} expects {rule.expects}; these maps are {kind.units}"] if rule.metrics else []
     tallies = _measure(examples, painters, partial(judge, chosen, kind.name), batch=config.batch, count=count)
-    about = {"name": chosen.name, "source": chosen.source} | facts(chosen, kind.name)
-    about |= _depends(predictor, examples, data=data, split=split, config=config)
     evaluation = Evaluation(
         names=tuple(examples.names[:count]),
         errors={method: tally.errors for method, tally in tallies.items()},
-        primary=best,
-        protocol=about,
+        primary=primary(chosen, kind.name),
+        protocol=_protocol(chosen, predictor, examples, data=data, split=split, config=config),
         notes=tuple(notes),
         resamples=config.resamples,
         seed=config.seed,
@@ -182,33 +179,12 @@ def _mean(run: Run, kind: Intrinsic) -> Painter:
     return lambda image, map, valid: kind.resize(mean, *map.shape[-2:]).expand_as(map)
 
 
-class _Tally:
-    """What a protocol found for one method: numbers, pixels and angles of each image, as batches come in."""
-
-    def __init__(self, count: int) -> None:
-        self.errors: Errors = {}
-        self.pixels = torch.zeros(count, dtype=torch.float64)
-        self.angles: Tensor | None = None
-
-    def add(self, places: Tensor, verdict: Verdict) -> None:
-        """The images at these places."""
-        for metric, values in verdict.scores.items():
-            column = self.errors.setdefault(metric, torch.full_like(self.pixels, torch.nan))
-            column[places] = values.double()
-        self.pixels[places] = verdict.pixels
-        if verdict.angles is not None:
-            if self.angles is None:
-                self.angles = verdict.angles.new_zeros(len(self.pixels), verdict.angles.shape[1])
-            self.angles[places] = verdict.angles
-
-
-def _pooled(tallies: dict[str, _Tally], config: EvaluateConfig) -> dict[str, Any]:
+def _pooled(tallies: dict[str, Tally], config: EvaluateConfig) -> dict[str, Any]:
     """Fields of an evaluation whose protocol pools pixels; nothing for another."""
     if tallies[OURS].angles is None:
         return {}
     draws = {"resamples": config.resamples, "seed": config.seed}
-    found = {method: pooling.summaries(one.errors, one.pixels, one.angles, **draws) for method, one in tallies.items()}
-    return {"pixels": tallies[OURS].pixels, "pooled": found}
+    return {"pixels": tallies[OURS].pixels, "pooled": {name: one.summaries(**draws) for name, one in tallies.items()}}
 
 
 def _measure(
@@ -218,9 +194,9 @@ def _measure(
     *,
     batch: int,
     count: int,
-) -> dict[str, _Tally]:
+) -> dict[str, Tally]:
     """Numbers of every method for the first ``count`` examples; those of one size are painted together."""
-    tallies = {method: _Tally(count) for method in painters}
+    tallies = {method: Tally(count) for method in painters}
     items: Iterator[tuple[int, Example]] = ((place, examples[place]) for place in range(count))
     done = 0
     with progress("evaluate", count) as tell:
@@ -236,13 +212,16 @@ def _measure(
     return tallies
 
 
-def _depends(
-    predictor: Predictor, examples: Dataset, *, data: str, split: str, config: EvaluateConfig
+def _protocol(
+    chosen: Protocol, predictor: Predictor, examples: Dataset, *, data: str, split: str, config: EvaluateConfig
 ) -> dict[str, Any]:
-    """What the numbers depend on beside the protocol, in words and values."""
+    """What the numbers depend on, in words and values."""
     name = predictor.names[0]
     kind, about = predictor.intrinsic(name), predictor.sources[name].about
     return {
+        "name": chosen.name,
+        "source": chosen.source,
+        **facts(chosen, name),
         "intrinsic": name,
         "units": kind.units,
         "generator": predictor.generator.name,

@@ -87,12 +87,9 @@ def result(evaluation: Evaluation) -> Section:
     primary = _words(evaluation.primary)
     spread = tuple(evaluation.errors[OURS][evaluation.primary].tolist())
     words = [f"{label(name)}: {meaning}" for name, meaning in MEANINGS.items() if name in evaluation.errors]
+    how = evaluation.protocol["aggregation"]
     blocks = (
-        Bars(
-            tuple(bars),
-            primary,
-            f"{primary}, {evaluation.protocol['aggregation']}, with its 95 % interval; lower is better",
-        ),
+        Bars(tuple(bars), primary, f"{primary}, {how}, with its 95 % interval; lower is better"),
         table(evaluation),
         Histogram(spread, primary, f"{primary} of each image"),
     )

@@ -46,8 +46,8 @@ def whdr(albedo: Float[Tensor, "3 h w"], judgements: Judgements, *, delta: float
         raise ValueError(f"points must be shares of height and width in [0, 1), got {points.min():.4g} to "
                          f"{points.max():.4g}; divide pixels by the image's size")  # fmt: skip
     if not torch.isin(judgements.darker, torch.tensor([EQUAL, FIRST, SECOND])).all() or not (weight >= 0).all():
-        raise ValueError(f"judgements must be {EQUAL} (equal), {FIRST} or {SECOND} (the darker point), with confidences "
-                         f"of at least 0, got {judgements.darker.unique().tolist()} and a least confidence of "
+        raise ValueError(f"judgements must be {EQUAL} (equal), {FIRST} or {SECOND} (the darker point) and confidences "
+                         f"at least 0, got {judgements.darker.unique().tolist()} and a least confidence of "
                          f"{weight.min():.4g}; leave the others out")  # fmt: skip
     row, column = (points.double() * torch.tensor(albedo.shape[-2:])).long().unbind(2)  # [2, n] each
     light = albedo.double()[:, row, column].mean(0)  # [2, n]

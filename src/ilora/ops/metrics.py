@@ -41,7 +41,7 @@ LEGEND = {
     "i_rmse": Legend("1/km", "lower"),
     "boundary_f1": Legend("", "higher"),
     **dict.fromkeys(("delta1", "delta2", "delta3"), Legend("%", "higher")),
-    **dict.fromkeys(("si_mse", "si_rmse", "lmse", "mse", "reconstruction"), Legend("", "lower")),
+    **dict.fromkeys(("si_mse", "si_rmse", "lmse", "lmse_20", "mse", "reconstruction"), Legend("", "lower")),
     "whdr": Legend("%", "lower"),
     "psnr": Legend("dB", "higher"),
     "ssim": Legend("", "higher"),

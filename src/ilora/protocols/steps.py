@@ -104,8 +104,9 @@ ALIGNMENTS = {
                                "disparity, inverted", _by_disparity_to_the_farthest),
     "l1": Alignment("scale and shift of least absolute error weighted by 1 / truth, on one pixel for each cell of a "
                     "64 x 64 grid, solved exactly", robust.by_l1),
-    "ransac": Alignment("scale and shift by RANSAC on errors of the logarithm, on one pixel for each cell of a 64 x "
-                        f"64 grid: {robust.TRIALS} draws of two, tolerance {robust.TOLERANCE:g}, seed {SEED}", _by_ransac),
+    "ransac": Alignment("scale and shift by RANSAC on errors of the logarithm, on one pixel for each cell of a 64 x 64 "
+                        f"grid: {robust.TRIALS} draws of two, tolerance {robust.TOLERANCE:g}, seed {SEED}",
+                        _by_ransac),
 }  # fmt: skip
 
 
@@ -116,9 +117,8 @@ def exposed(map: Map, target: Map, valid: Valid) -> tuple[Map, Map, Valid]:
     truth whose quantile is below 1e-4 has no exposure: its image counts no pixel (theirs: compares black with black).
     """
     weights = target.new_tensor([0.3, 0.59, 0.11])[:, None, None]
-    light = masked.quantile((target * weights).sum(1, keepdim=True), valid, q=BRIGHT)[
-        :, None, None, None
-    ]  # [b, 1, 1, 1]
+    brightness = (target * weights).sum(1, keepdim=True)  # [b, 1, h, w]
+    light = masked.quantile(brightness, valid, q=BRIGHT)[:, None, None, None]
     known = light >= DARK
     factor = LEVEL / torch.where(known, light, 1)
     return (map * factor).clamp(0, 1), (target * factor).clamp(0, 1), valid & known
@@ -143,8 +143,10 @@ def _facing(target: Map, valid: Valid) -> Valid:
     valid = valid & (target != 0).any(1, keepdim=True)
     z = masked.mean(target[:, 2:], valid)  # [b], NaN without a pixel
     if (z < AWAY).any():
-        raise ValueError("true normals must be in RUB axes, z towards the viewer, got an image whose mean z is "
-                         f"{z.nan_to_num(0).min():.2f}; geometry.convert(normal, 'RDF', 'RUB') turns OpenCV's")  # fmt: skip
+        raise ValueError(
+            f"true normals must be in RUB axes, z towards the viewer, got an image whose mean z is "
+            f"{z.nan_to_num(0).min():.2f}; geometry.convert(normal, 'RDF', 'RUB') turns OpenCV's"
+        )
     return valid
 
 

@@ -28,9 +28,8 @@ def facts(protocol: Protocol, quantity: str) -> dict[str, str]:
     if rule.fit_side:
         said["alignment"] += f", on a grid of at most {rule.fit_side} px a side"
     if rule.clip:
-        said["clip"] = f"to {rule.clip[0]:g} m" + (
-            f" and {rule.clip[1]:g} m" if math.isfinite(rule.clip[1]) else " and up"
-        )
+        far = f" to {rule.clip[1]:g} m" if math.isfinite(rule.clip[1]) else " and up"
+        said["clip"] = f"{rule.clip[0]:g} m{far}"
     if rule.expose:
         said["exposure"] = f"the truth's 90th percentile of brightness becomes {steps.LEVEL:g}, then clipped to [0, 1]"
     units = [f"{name} [{LEGEND[name].unit}]" if LEGEND[name].unit else name for name in rule.metrics]
