@@ -39,7 +39,7 @@ from ilora.run import (
     versions,
     write_json,
 )
-from ilora.team import Team
+from ilora.team import Team, has_bf16
 
 REPORT = 10  # updates a log line
 HELD_OUT = 16  # validation images that are scored at the end
@@ -126,11 +126,11 @@ def fit(
     generator = load(config.generator, device=team.device, readout=config.readout)
     generator.ask(kind.prompt)
     size = sum(value.numel() for value in generator.network.parameters())
-    found = {"lr": learning_rate(config, size), "precision": _precision(config, size, team.device)}
+    found = {"lr": learning_rate(config, size), "precision": precision(config, size, team.device)}
     config = config.replace(labels=len(examples), **found)
     source = {"name": config.data, "fingerprint": examples.fingerprint, "labels": examples.names}
     if dry_run:
-        count = _adapt(generator, config)
+        count = adapt(generator, config)
         team.say(json.dumps({"config": config.write(), "data": source, "device": str(team.device)}, indent=2))
         team.say(f"would teach {generator.name} {kind.name}: {count}; nothing was written")
         return run.path
@@ -145,7 +145,7 @@ def fit(
         records = encode(generator, kind, examples, mirrored=config.mirror)
 
     # What learns.
-    count = _adapt(generator, config)
+    count = adapt(generator, config)
     team.say(f"{generator.name} learns {kind.name} from {len(examples)} labelled images: {count}")
     parameters = {name: value for name, value in generator.network.named_parameters() if value.requires_grad}
     average = {name: value.detach().clone() for name, value in parameters.items()} if config.ema else {}
@@ -197,7 +197,7 @@ def _labelled(config: FitConfig, on_problem: str) -> Subset:
     return select(source, len(source) if config.labels is None else config.labels, seed=config.seed)
 
 
-def _precision(config: FitConfig, weights: int, device: torch.device) -> str:
+def precision(config: FitConfig, weights: int, device: torch.device) -> str:
     """fp32 or bf16.
 
     One forward and backward pass of Stable Diffusion's U-Net at 256 px took 15.1 s in fp32 and 3.9 s in bf16 on a core
@@ -205,11 +205,8 @@ def _precision(config: FitConfig, weights: int, device: torch.device) -> str:
     """
     if config.precision != "auto":
         return config.precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    large = weights >= LARGE
-    return "bf16" if device.type == "cpu" and large and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
+    worth = device.type == "cuda" or weights >= LARGE
+    return "bf16" if worth and has_bf16(device) else "fp32"
 
 
 def _check_place(run: Run, *, resume: bool) -> None:
@@ -247,7 +244,7 @@ def _begin(run: Run, config: FitConfig, source: dict[str, Any]) -> None:
         raise ValueError(f"{config.data!r} has other content than {run.path} was begun with; choose another --out")
 
 
-def _adapt(generator: Generator, config: FitConfig) -> lora.Count:
+def adapt(generator: Generator, config: FitConfig) -> lora.Count:
     """Attach the adapter; before that, draw the control's random weights and round frozen weights to bf16."""
     network = generator.network
     if config.random_weights:
@@ -275,7 +272,7 @@ def _learn(learner: Learner, run: Run, team: Team) -> None:
             # Gradient.
             rows = batch(step, size=config.batch, count=len(learner.records.code), seed=config.seed)
             parts = rows[team.rank :: team.size].chunk(config.accumulate)
-            loss, stop = team.unite(weights, sum(_gradient(learner, part, step) for part in parts), stop=asked.is_set())
+            loss, stop = team.unite(weights, sum(gradient(learner, part, step) for part in parts), stop=asked.is_set())
             losses.append(loss)
 
             # Update.
@@ -304,7 +301,7 @@ def _learn(learner: Learner, run: Run, team: Team) -> None:
                 raise KeyboardInterrupt(f"stopped after {done} of {config.steps} updates; resume goes on from there")
 
 
-def _gradient(learner: Learner, rows: Int64[Tensor, " n"], step: int) -> Float[Tensor, ""]:
+def gradient(learner: Learner, rows: Int64[Tensor, " n"], step: int) -> Float[Tensor, ""]:
     """Add the gradient of these rows' share of the batch's mean loss, and return that share."""
     config, records = learner.config, learner.records
     device = next(iter(learner.parameters.values())).device

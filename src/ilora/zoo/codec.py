@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ilora.zoo.loop import train
+from ilora.zoo.loop import mixed, train
 from ilora.zoo.pictures import Pictures
 from ilora.zoo.recipes import Recipe
 
@@ -70,7 +70,7 @@ def train_codec(recipe: Recipe, pictures: Pictures, folder: Path, *, device: str
     def loss(step: int, numbers: torch.Generator) -> Float[Tensor, ""]:
         images = mix_colours(crops(pictures, recipe.codec.batch, recipe.codec_crop, numbers), numbers)
         images = images.to(device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with mixed(device):
             latents = codec.encode(images).latents  # [b, latent, h/4, w/4]
             noise = recipe.codec_noise * torch.randn(latents.shape, generator=numbers)
             painted = codec.decode(latents + noise.to(latents)).sample

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ilora.zoo.loop import train
+from ilora.zoo.loop import mixed, train
 from ilora.zoo.pictures import Pictures
 from ilora.zoo.recipes import Recipe
 
@@ -126,7 +126,7 @@ def latents(codec: nn.Module, pictures: Pictures, *, shrink: int, device: str = 
     for mirrored, index in itertools.product((False, True), torch.arange(len(pictures)).split(64)):
         images = F.avg_pool2d(pictures.images(index).to(device), shrink)
         images = images.flip(3) if mirrored else images
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with mixed(device):
             parts.append(codec.encode(images.contiguous(memory_format=torch.channels_last)).latents.half())
     return torch.cat(parts)
 
@@ -170,7 +170,7 @@ def train_denoiser(
         words = torch.where(silent, empty, tokens[index % len(tokens)])
         a, s = alpha2[time].sqrt().view(-1, 1, 1, 1), (1 - alpha2[time]).sqrt().view(-1, 1, 1, 1)
         noisy = (a * clean + s * noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed(device):
             velocity = pair(noisy, time, words)
         error = (velocity.float() - (a * noise - s * clean)).square().mean((1, 2, 3))  # [b]
         return (weight[time] * error).mean()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ilora import tensors
 from ilora.run import append, cut, interruption, load_checkpoint, progress, save_checkpoint
+from ilora.team import has_bf16
 from ilora.zoo.recipes import Training
 
 Loss = Callable[[int, torch.Generator], Float[Tensor, ""]]  # (step, its own random numbers) -> scalar
@@ -88,6 +89,12 @@ def rate(step: int, config: Training) -> float:
     rise = (step + 1) / max(1, config.warmup)
     fall = (config.steps - step) / max(1, 0.3 * config.steps)
     return min(1.0, rise, fall)
+
+
+def mixed(device: torch.device | str) -> torch.autocast:
+    """bf16 where the device has instructions for it, else fp32."""
+    device = torch.device(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ilora.zoo.loop import train
+from ilora.zoo.loop import mixed, train
 from ilora.zoo.pictures import Pictures
 from ilora.zoo.recipes import Training
 
@@ -71,7 +71,7 @@ def train_encoder(pictures: Pictures, folder: Path, *, config: Training = ENCODE
         index = torch.randint(len(pictures), (config.batch,), generator=numbers)
         images = pictures.images(index).to(device)
         images = images + 0.05 * torch.randn(images.shape, generator=numbers).to(device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with mixed(device):
             guess = encoder.factors(images.contiguous(memory_format=torch.channels_last))
         return F.smooth_l1_loss(guess.float(), table[index.to(device)])
 
