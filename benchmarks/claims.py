@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from ilora.comparison import Group
 from ilora.evaluate import EvaluateConfig, evaluate
-from ilora.evaluation import OURS, Evaluation, Group, ranged, ratio_of
+from ilora.evaluation import OURS, Evaluation, ranged, ratio_of
 from ilora.fit import fit
 from ilora.intrinsics import NAMES
 from ilora.presets import preset

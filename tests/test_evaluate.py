@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from ilora.config import FitConfig
 from ilora.data import dataset
-from ilora.evaluate import EvaluateConfig, Evaluation, compare, evaluate, ratio_of, show, show_groups, through_codec
+from ilora.evaluate import EvaluateConfig, Evaluation, evaluate, ratio_of, show, through_codec
 from ilora.fit import fit
 from ilora.generators import load
 from ilora.intrinsics import NAMES, intrinsic
@@ -89,23 +89,7 @@ def test_files_hold_everything_and_come_back(tmp_path):
         Evaluation.read(tmp_path / "other.json")
 
 
-def test_seeds_are_pooled_and_groups_compared(capsys):
-    runs = [made([s + 1.0, s + 3.0], [4.0, 6.0], seed=s) for s in (1, 0)]
-    others = [made([4.0 + 2 * s, 8.0 + 2 * s], [4.0, 6.0], seed=s, rank=2) for s in (0, 1)]
-    first, second = groups = compare([*runs, *others])
-    assert (first.label, first.seeds, second.label) == ("rank 8", (0, 1), "rank 2")
-    assert first.summary("adapter").mean == 2.5 and first.ratio("mean_map").value == 0.5
-    assert ratio_of(first.runs, second.runs).value == 2.5 / 7
-    show_groups(groups)
-    shown = capsys.readouterr().out
-    assert "rank 8 ÷ rank 2" in shown and "0.357" in shown and "0.500" in shown
-
-
-def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match=r"one run a seed, got seeds \(0, 0\)"):
-        compare([made([1.0], [1.0]), made([2.0], [1.0])])
-    with pytest.raises(ValueError, match=r"\[1, 2\]"):
-        compare([made([1.0], [1.0]), made([2.0, 3.0], [1.0, 1.0], seed=1)])
+def test_a_ratio_needs_as_many_runs_on_either_side():
     with pytest.raises(ValueError, match="got 1 and 2"):
         ratio_of([made([1.0], [1.0])], [made([1.0], [1.0]), made([1.0], [1.0])])
 

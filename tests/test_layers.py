@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1] / "src" / "ilora"
 LAYERS = (
     ("__main__", "cli"),
     ("demo", "zoo"),
-    ("fit", "codes", "predict", "predictor", "sample", "evaluate", "evaluation", "showcase"),
-    ("run", "team", "report", "protocols"),
+    ("fit", "codes", "predict", "predictor", "sample", "evaluate", "evaluation", "comparison", "showcase"),
+    ("run", "team", "report", "tables", "protocols"),
     ("generators", "intrinsics", "adapters", "data"),
     ("images", "tensors", "checks", "config", "presets"),
     ("records", "ops"),

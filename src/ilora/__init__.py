@@ -17,6 +17,7 @@ _HOME = {
 }
 _MODULES = (
     "adapters",
+    "comparison",
     "data",
     "evaluate",
     "fit",

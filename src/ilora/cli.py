@@ -113,6 +113,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     json: Annotated[Path | None, typer.Option(help="Write all numbers here, and a CSV beside it.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and pictures here.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write the table here: .md or .tex.")] = None,
     controls: Annotated[bool, typer.Option(help="Fit the same on random weights first, where it is missing.")] = True,
     images: Annotated[int | None, typer.Option(help="The first so many; default: all.", min=1)] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored picture's map.")] = False,
@@ -124,18 +125,25 @@ def evaluate(
     from ilora.evaluate import evaluate as run
 
     config = EvaluateConfig(controls=controls, images=images, mirror=mirror, on_problem=on_problem, device=device)
-    show(run(adapter, data, protocol=protocol, split=split, json=json, html=html, config=config))
+    show(run(adapter, data, protocol=protocol, split=split, json=json, html=html, table=table, config=config))
 
 
 @app.command()
 def compare(
     rows: Annotated[list[Path], typer.Argument(help="What 'ilora evaluate --json' wrote.", metavar="ROWS...")],
+    html: Annotated[Path | None, typer.Option(help="Write a page here.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write the table here: .md or .tex.")] = None,
 ) -> None:
-    """Evaluations on the same images side by side, seeds pooled, with the ratios between them."""
-    from ilora.evaluate import Evaluation, show_groups
-    from ilora.evaluate import compare as run
+    """Evaluations on the same images side by side, seeds pooled, and which differences are more than chance."""
+    from ilora import comparison, report, tables
+    from ilora.evaluation import Evaluation
 
-    show_groups(run([Evaluation.read(path) for path in rows]))
+    groups = comparison.compare([Evaluation.read(path) for path in rows])
+    comparison.show(groups)
+    if html is not None:
+        typer.echo(report.write(html, comparison.page(groups)))
+    if table is not None:
+        typer.echo(tables.save(table, comparison.table(groups)))
 
 
 @app.command()

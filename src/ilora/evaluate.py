@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ilora import checks
+from ilora import checks, tables
 from ilora.config import Configuration, FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset
-from ilora.evaluation import OURS, Evaluation, compare, ratio_of, show, show_groups
+from ilora.evaluation import OURS, Evaluation, ratio_of, show
 from ilora.fit import control
 from ilora.generators.base import Generator
 from ilora.intrinsics.base import Intrinsic
@@ -28,8 +28,9 @@ from ilora.records import Example, Image, Map, Valid
 from ilora.report import write
 from ilora.run import Run, progress, read_json, say
 from ilora.showcase import Measured, Painter, page
+from ilora.showcase import table as summary_table
 
-__all__ = ["EvaluateConfig", "Evaluation", "compare", "evaluate", "measure", "ratio_of", "show", "show_groups"]
+__all__ = ["EvaluateConfig", "Evaluation", "evaluate", "measure", "ratio_of", "show"]
 
 CONTROL = "random-weights"  # the control that is fitted where it is missing
 
@@ -56,6 +57,7 @@ def evaluate(
     split: str = "test",
     json: str | Path | None = None,
     html: str | Path | None = None,
+    table: str | Path | None = None,
     config: EvaluateConfig | None = None,
 ) -> Evaluation:
     """Errors of a run's predictions at the data set's own size, beside its baselines.
@@ -69,7 +71,8 @@ def evaluate(
         protocol: its name, or one of your own; ``ilora protocols`` lists them.
         split: of the data set.
         json: file for all numbers; a CSV with a row an image and method is written beside it.
-        html: file for a page with tables and pictures.
+        html: file for a page with tables and pictures; the page carries the numbers too.
+        table: file for the table of all methods, .md for Markdown or .tex for LaTeX.
         config: default: ``EvaluateConfig()``.
 
     Raises:
@@ -81,6 +84,8 @@ def evaluate(
         measured.evaluation.save(Path(json))
     if html is not None:
         write(Path(html), page(measured))
+    if table is not None:
+        tables.save(Path(table), summary_table(measured.evaluation))
     return measured.evaluation
 
 

@@ -1,6 +1,7 @@
-"""Errors of a run and of its baselines on the same images: summaries, files, tables, and ratios over several seeds."""
+"""Errors of a run and of its baselines on the same images: summaries, files, tables, and ratios between runs."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ilora.ops import pooling
-from ilora.ops.statistics import Ratio, Summary, pooled, ratio, summarise
+from ilora.ops.statistics import Ratio, Summary, ratio, summarise
 from ilora.protocols import DEFAULT
 from ilora.report import number
 from ilora.run import replacing, write_json
@@ -146,12 +147,17 @@ class Evaluation:
     def save(self, path: Path) -> None:
         """Write JSON, and beside it a CSV with a row an image and method."""
         write_json(path, self.write())
-        with replacing(path.with_suffix(".csv")) as partial, partial.open("w", newline="") as file:
-            table = csv.writer(file)
-            keys = ("name", *(("pixels",) if self.pooled else ()), *self.metrics)
-            table.writerow(["method", *keys])
-            for method in self.errors:
-                table.writerows([method, *(row[key] for key in keys)] for row in self._rows(method))
+        with replacing(path.with_suffix(".csv")) as partial:
+            partial.write_text(self.csv(), encoding="utf-8")
+
+    def csv(self) -> str:
+        """A row an image and method under the names of the metrics."""
+        keys, text = ("name", *(("pixels",) if self.pooled else ()), *self.metrics), io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["method", *keys])
+        for method in self.errors:
+            table.writerows([method, *(row[key] for key in keys)] for row in self._rows(method))
+        return text.getvalue()
 
     def _table(self, method: str, summary: Callable[[str, str], Summary]) -> dict[str, dict[str, float | None]]:
         return {metric: _plain(summary(method, metric)) for metric in self.metrics}
@@ -177,6 +183,7 @@ def ratio_of(
     *,
     methods: tuple[str, str] = (OURS, OURS),
     metric: str | None = None,
+    level: float = 0.95,
 ) -> Ratio:
     """Mean error of one set of runs divided by another's, paired by image and by place in the sequences.
 
@@ -184,6 +191,7 @@ def ratio_of(
         first, second: evaluations on the same images; give runs of the same seed the same place.
         methods: of each, whose errors count.
         metric: default: the primary one.
+        level: share of the bootstrap draws inside the interval.
 
     Raises:
         ValueError: other images, another number of runs, different protocols, or a pooled median, whose ratio no
@@ -205,7 +213,7 @@ def ratio_of(
         torch.stack([one.errors[method][metric] for one in side]) ** power
         for side, method in zip((first, second), methods, strict=True)
     )
-    found = ratio(a, b, weights=pixels, resamples=first[0].resamples, seed=first[0].seed)
+    found = ratio(a, b, weights=pixels, resamples=first[0].resamples, seed=first[0].seed, level=level)
     return replace(found, **{name: getattr(found, name) ** (1 / power) for name in ("value", "low", "high")})
 
 
@@ -220,59 +228,6 @@ def same_protocol(evaluations: Sequence[Evaluation]) -> str:
         raise ValueError(f"results of different protocols do not compare, got {' and '.join(found)}; "
                          "evaluate all under one of them, with --protocol")  # fmt: skip
     return found[0]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ in nothing but the seed.
-
-    Attributes:
-        label: what sets them apart from the other groups.
-        runs: sorted by seed.
-    """
-
-    label: str
-    runs: tuple[Evaluation, ...] = field(repr=False)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of the fits."""
-        return tuple(run.protocol["fit"]["seed"] for run in self.runs)
-
-    def summary(self, method: str) -> Summary:
-        """Primary error over seeds and images; both are drawn again for the interval."""
-        values, first = torch.stack([run.errors[method][run.primary] for run in self.runs]), self.runs[0]  # [s, n]
-        return pooled(values, weights=first.pixels, resamples=first.resamples, seed=first.seed)
-
-    def ratio(self, baseline: str) -> Ratio:
-        """The adapters' error divided by their own baseline's."""
-        return ratio_of(self.runs, self.runs, methods=(OURS, baseline))
-
-
-def compare(evaluations: Sequence[Evaluation]) -> list[Group]:
-    """Groups of runs with their seeds pooled, in the order of their first members.
-
-    Raises:
-        ValueError: no evaluation, other images, different protocols, or the same seed twice in a group.
-    """
-    if not evaluations or any(one.names != evaluations[0].names for one in evaluations):
-        raise ValueError(f"expected evaluations of one split, got {[len(one.names) for one in evaluations]} images")
-    same_protocol(evaluations)
-    fits = [{key: value for key, value in one.protocol["fit"].items() if key != "seed"} for one in evaluations]
-    groups: dict[str, list[Evaluation]] = {}
-    for one, fit in zip(evaluations, fits, strict=True):
-        groups.setdefault(json.dumps(fit, sort_keys=True), []).append(one)
-    varied = [key for key in fits[0] if len({json.dumps(fit.get(key)) for fit in fits}) > 1]
-    result = []
-    for key, runs in groups.items():
-        label = ", ".join(f"{name} {json.loads(key).get(name)}" for name in varied) or runs[0].protocol["intrinsic"]
-        group = Group(label, tuple(sorted(runs, key=lambda one: one.protocol["fit"]["seed"])))
-        if len(set(group.seeds)) < len(group.seeds):
-            raise ValueError(
-                f"expected one run a seed, got seeds {group.seeds} of {label!r}; leave the repetitions out"
-            )
-        result.append(group)
-    return result
 
 
 def show(evaluation: Evaluation) -> None:
@@ -300,33 +255,6 @@ def show(evaluation: Evaluation) -> None:
         means = [number(evaluation.summary(method, metric).mean) for method in evaluation.errors]
         others.add_row(metric.replace("_", " "), *means)
     Console().print(first, others, *evaluation.notes, sep="\n")
-
-
-def show_groups(groups: Sequence[Group]) -> None:
-    """Print the primary error of each group and its baselines over the seeds, and what the adapter's is of theirs."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    first, one = groups[0], groups[0].runs[0]
-    title = f"{one.primary.replace('_', ' ')}, {len(one.names)} images, protocol {one.protocol['name']}"
-    table = Table(title=title, box=box.SIMPLE_HEAD)
-    for heading in ("runs", "seeds", "method", "error [95 %]", "adapter ÷ it [95 %]"):
-        table.add_column(heading, justify="right" if "%" in heading else "left")
-    for group in groups:
-        seeds = ", ".join(map(str, group.seeds))
-        for method in [name for name in group.runs[0].errors if all(name in run.errors for run in group.runs)]:
-            mean = group.summary(method)
-            share = group.ratio(method) if method != OURS else None
-            cells = ["" if share is None else ranged(share.value, share.low, share.high)]
-            head = (group.label, seeds) if method == OURS else ("", "")
-            cells = [label(method), ranged(mean.mean, mean.low, mean.high), *cells]
-            table.add_row(*head, *cells, style="bold" if method == OURS else None)
-        if group is not first and group.seeds == first.seeds:
-            share = ratio_of(first.runs, group.runs)
-            table.add_row("", "", f"{first.label} ÷ {group.label}", "", ranged(share.value, share.low, share.high))
-        table.add_section()
-    Console().print(table)
 
 
 def ranged(value: float, low: float, high: float) -> str:

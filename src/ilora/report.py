@@ -105,12 +105,14 @@ class Page:
         headline: the one result, in a sentence.
         facts: what the numbers depend on, name to value; shown as a list.
         sections: in order.
+        files: what the page was made from, name to content; the page carries them and hands them out.
     """
 
     title: str
     headline: str
     facts: dict[str, str] = field(default_factory=dict)
     sections: tuple[Section, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def number(value: float) -> str:
@@ -135,7 +137,7 @@ def render(page: Page) -> str:
         '<label class="switch" title="dark or light"><input type="checkbox" id="other">◐</label>'
         f'<main><header><p class="brand">ilora</p><h1>{_text(page.title)}</h1>'
         f'<p class="headline">{_text(page.headline)}</p>'
-        f"{f'<dl>{facts}</dl>' if facts else ''}</header>{body}</main></body></html>\n"
+        f"{f'<dl>{facts}</dl>' if facts else ''}{_files(page.files)}</header>{body}</main></body></html>\n"
     )
 
 
@@ -148,6 +150,15 @@ def write(path: Path, page: Page) -> Path:
 
 def _text(value: str) -> str:
     return html.escape(str(value))
+
+
+def _files(files: dict[str, str]) -> str:
+    """Links under which the browser saves files that lie in the page itself."""
+    links = []
+    for name, content in files.items():
+        code = base64.b64encode(content.encode()).decode("ascii")
+        links.append(f'<a download="{_text(name)}" href="data:text/plain;base64,{code}">{_text(name)}</a>')
+    return f'<p class="files">All numbers: {", ".join(links)}</p>' if links else ""
 
 
 def _section(section: Section) -> str:
@@ -277,6 +288,7 @@ border:1px solid var(--line);border-radius:12px;overflow:hidden;margin:0}
 dl div{flex:1 1 190px;background:var(--card);padding:10px 16px}
 dt{font-size:12px;color:var(--soft);text-transform:uppercase;letter-spacing:.06em}dd{margin:0;overflow-wrap:anywhere}
 figure{margin:16px 0;padding:18px 20px;background:var(--card);border:1px solid var(--line);border-radius:12px}
+.files{margin:12px 0 0;font-size:14px;color:var(--soft)}.files a{color:var(--ours)}
 .wide{overflow-x:auto}
 figcaption{margin-top:12px;font-size:14px;color:var(--soft)}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}

@@ -1,5 +1,6 @@
 """The page of an evaluation: the result, its table, how it is spread over the images, and pictures good and bad."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color, resample
 from ilora.records import Example, Image, Map, Valid
 from ilora.report import Bar, Bars, Gallery, Histogram, Page, Picture, Section, Table, number
+from ilora.tables import latex, markdown
 
 SIDE = 256  # longest side of a picture on the page [px]
 EACH = 2  # images shown from each end and from the middle
@@ -65,7 +67,19 @@ def page(measured: Measured) -> Page:
         "units": protocol["units"],
     }
     sections = (result(evaluation), extremes(measured), sheet(measured))
-    return Page(f"{measured.kind.name} from {protocol['generator']}", headline(evaluation), facts, sections)
+    title = f"{measured.kind.name} from {protocol['generator']}"
+    return Page(title, headline(evaluation), facts, sections, files(evaluation))
+
+
+def files(evaluation: Evaluation) -> dict[str, str]:
+    """The numbers behind the page: all of them, a row an image, and the table for a README or a paper."""
+    shown = table(evaluation)
+    return {
+        "evaluation.json": json.dumps(evaluation.write(), indent=1),
+        "rows.csv": evaluation.csv(),
+        "table.md": markdown(shown),
+        "table.tex": latex(shown),
+    }
 
 
 def headline(evaluation: Evaluation) -> str:
