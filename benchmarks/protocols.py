@@ -20,7 +20,6 @@ from ilora import protocols
 from ilora.data import dataset
 from ilora.ops.geometry import normalize
 from ilora.predict import Predictor
-from ilora.protocols.tally import Tally
 from ilora.report import number
 
 Case = tuple[Tensor, Tensor, Tensor]  # prediction, truth, mask
@@ -80,7 +79,7 @@ def predicted(predictor: Predictor, data: str, split: str, images: int) -> Itera
 def table(quantity: str, cases: Callable[[], Iterator[Case]], images: int) -> str:
     """A Markdown table: a row a protocol, a column a metric; what a protocol does not measure is a dash."""
     chosen = [protocols.protocol(name) for name in protocols.names(quantity)]
-    tallies = [Tally(images) for _ in chosen]
+    tallies = [protocols.Tally(images) for _ in chosen]
     for place, case in enumerate(cases()):
         for protocol, tally in zip(chosen, tallies, strict=True):
             tally.add(torch.tensor([place]), protocols.judge(protocol, quantity, *case))

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from ilora.cli import main
 from tests import world
 
-COMMANDS = ("demo", "fit", "predict", "evaluate", "compare", "sample", "export", "zoo", "scenes")
+COMMANDS = ("demo", "fit", "predict", "evaluate", "compare", "protocols", "sample", "export", "zoo", "scenes")
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -67,6 +67,12 @@ def test_the_words_of_a_fit_to_its_adapter_in_another_tool(ilora: Command, folde
     assert (code, "mean training map" in told) == (0, True)
     assert {"mean", "low", "high"} <= json.loads(rows.read_text())["metrics"]["abs_rel"].keys()
     assert ilora("compare", rows)[0] == 0
+    other = tmp_path / "other.json"
+    words = ["--adapter", run, "--data", folder, "--protocol", "median", "--json", other, "--no-controls"]
+    code, told, _ = ilora("evaluate", *words)
+    assert (code, "protocol median" in told, "median expects depth, known up to scale" in told) == (0, True, True)
+    code, _, told = ilora("compare", rows, other)
+    assert (code, "got median and rooms" in told) == (2, True)
 
     photo = folder / "images" / "test1.png"
     code, told, _ = ilora("predict", photo, tmp_path / "absent.png", "--adapter", run, "--out", tmp_path / "maps")
@@ -76,6 +82,15 @@ def test_the_words_of_a_fit_to_its_adapter_in_another_tool(ilora: Command, folde
     code, told, _ = ilora("export", run, "--to", "peft", "--out", tmp_path / "peft")
     with safe_open(told.strip(), "pt") as file:
         assert (code, len(list(file.keys()))) == (0, 16)  # A and B of 4 projections in 2 blocks
+
+
+def test_protocols_are_listed_and_told(ilora: Command) -> None:
+    code, told, _ = ilora("protocols")
+    assert code == 0 and {"rooms", "marigold-nyu", "dsine-nyu"} <= {line.split()[0] for line in told.splitlines()}
+    code, told, _ = ilora("protocols", "dsine-nyu")
+    assert code == 0 and "pooled over the pixels of all images" in told and "marigold" not in told
+    code, _, told = ilora("protocols", "dsine")
+    assert (code, "did you mean 'dsine-nyu'?" in told) == (2, True)
 
 
 def test_sample(ilora: Command, tmp_path: Path) -> None:

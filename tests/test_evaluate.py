@@ -44,21 +44,23 @@ def evaluation(run: Path, folder: Path) -> Evaluation:
     return evaluate(run, str(folder), json=place / "rows.json", html=place / "page.html", config=QUICK)
 
 
-def made(first: list[float], second: list[float], *, seed: int = 0, rank: int = 8) -> Evaluation:
+def made(
+    first: list[float], second: list[float], *, seed: int = 0, rank: int = 8, protocol: str = "rooms"
+) -> Evaluation:
     """An evaluation with these errors of the adapter and of one baseline."""
     errors = {
         name: {"other": torch.ones(len(values)).double(), "error": torch.tensor(values).double()}
         for name, values in {"adapter": first, "mean_map": second}.items()
     }
-    protocol = {
-        "name": "rooms",
+    about = {
+        "name": protocol,
         "intrinsic": "normal",
         "generator": "toy",
         "data": "x",
         "split": "test",
         "fit": {"seed": seed, "rank": rank},
     }
-    return Evaluation(tuple("abcdefgh"[: len(first)]), errors, "error", protocol, ("a note",), resamples=500)
+    return Evaluation(tuple("abcdefgh"[: len(first)]), errors, "error", about, ("a note",), resamples=500)
 
 
 def test_summaries_and_ratios_by_hand():
@@ -92,6 +94,64 @@ def test_files_hold_everything_and_come_back(tmp_path):
 def test_a_ratio_needs_as_many_runs_on_either_side():
     with pytest.raises(ValueError, match="got 1 and 2"):
         ratio_of([made([1.0], [1.0])], [made([1.0], [1.0]), made([1.0], [1.0])])
+
+
+def test_a_result_without_a_protocol_is_none():
+    one = made([1.0], [2.0])
+    for protocol in ({}, {"intrinsic": "normal"}, one.protocol | {"name": ""}):
+        with pytest.raises(ValueError, match="must name their protocol"):
+            dataclasses.replace(one, protocol=protocol)
+
+
+def test_a_file_older_than_the_names_was_measured_under_rooms(tmp_path):
+    made([1.0, 3.0], [2.0, 2.0]).save(tmp_path / "rows.json")
+    values = json.loads((tmp_path / "rows.json").read_text())
+    assert values["protocol"].pop("name") == "rooms"
+    (tmp_path / "rows.json").write_text(json.dumps(values))
+    back = Evaluation.read(tmp_path / "rows.json")
+    assert back.protocol["name"] == "rooms" and back.summary("adapter").mean == 2.0
+
+
+def test_different_protocols_are_not_compared():
+    one, other = made([1.0], [1.0]), made([1.0], [1.0], seed=1, protocol="marigold-normals")
+    with pytest.raises(ValueError, match="got marigold-normals and rooms; evaluate all under one"):
+        compare([one, other])
+    with pytest.raises(ValueError, match="got marigold-normals and rooms"):
+        ratio_of([one], [other])
+    assert compare([other])[0].seeds == (1,)
+
+
+def test_under_a_pooled_protocol_pixels_vote(run, folder, tmp_path, capsys):
+    path = tmp_path / "pooled.json"
+    one = evaluate(run, str(folder), protocol="dsine-nyu", json=path, html=tmp_path / "page.html", config=QUICK)
+    values, back = json.loads(path.read_text()), Evaluation.read(path)
+    rows = values["images"]
+    pixels, angles = (torch.tensor([row[name] for row in rows]).double() for name in ("pixels", "mean_angle"))
+    assert sorted(set(pixels.tolist())) == [28 * 36, 32 * 40]  # the upright and the lying pictures
+    wanted = ((pixels * angles).sum() / pixels.sum()).item()
+    assert values["metrics"]["mean_angle"]["mean"] == pytest.approx(wanted)
+    assert values["per_image"]["adapter"]["mean_angle"]["mean"] == pytest.approx(angles.mean().item())
+    assert values["protocol"]["name"] == "dsine-nyu" and "pooled over the pixels" in values["protocol"]["aggregation"]
+    for method in one.errors:
+        assert back.summary(method, "median_angle") == one.summary(method, "median_angle")
+        assert back.by_image(method) == one.by_image(method)
+    means = torch.tensor([row["mean_angle"] for row in values["baseline_images"]["mean_map"]]).double()
+    assert one.ratio("mean_map").value == pytest.approx(((pixels * angles).sum() / (pixels * means).sum()).item())
+    squares, others = (x["rmse_angle"].square() @ pixels for x in (one.errors["adapter"], one.errors["mean_map"]))
+    assert one.ratio("mean_map", "rmse_angle").value == pytest.approx((squares / others).sqrt().item())
+    with pytest.raises(ValueError, match="got 'median_angle'"):
+        one.ratio("mean_map", "median_angle")
+    assert compare([back])[0].summary("adapter").mean == pytest.approx(wanted)
+    assert path.with_suffix(".csv").read_text().startswith("method,name,pixels,mean_angle")
+    show(one)
+    assert "dsine-nyu" in capsys.readouterr().out and "dsine-nyu" in (tmp_path / "page.html").read_text()
+
+
+def test_a_protocol_that_judges_something_else_is_refused(run, folder):
+    with pytest.raises(ValueError, match="marigold-nyu judges depth and disparity, got 'normal'"):
+        evaluate(run, str(folder), protocol="marigold-nyu", config=QUICK)
+    with pytest.raises(ValueError, match="did you mean 'dsine-nyu'"):
+        evaluate(run, str(folder), protocol="dsine", config=QUICK)
 
 
 def test_every_method_is_measured_as_by_hand(evaluation, run, folder):

@@ -20,9 +20,8 @@ from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
 from ilora.predict import grouped
 from ilora.predictor import Predictor
-from ilora.protocols import DEFAULT, Protocol, Verdict, judge, primary
+from ilora.protocols import DEFAULT, Protocol, Tally, Verdict, judge, primary
 from ilora.protocols import protocol as named
-from ilora.protocols.tally import Tally
 from ilora.protocols.words import facts
 from ilora.records import Example, Image, Map, Valid
 from ilora.report import write

@@ -109,3 +109,28 @@ def test_half_precision_gives_single():
     map, target, valid = maps(3)
     s, t = alignment.scale_and_shift(map.bfloat16(), target.bfloat16(), valid)
     assert (s.dtype, t.dtype) == (torch.float32, torch.float32)
+
+
+def test_a_scaled_and_shifted_disparity_becomes_the_depth():
+    _, target, valid = maps(4)
+    for scale, shift in ((3.0, 0.5), (-0.2, 7.0)):
+        assert_close(alignment.by_disparity(scale / target + shift, target, valid)[valid], target[valid],
+                     rtol=1e-4, atol=0)  # fmt: skip
+
+
+def test_disparity_is_clipped_before_it_is_inverted():
+    # 1 / target is .5, .25, .125. The least squares line of 2, 1, 0 is .1042 + .1875 x; at -9 it is below 1e-3.
+    map = torch.tensor([2.0, 1.0, 0.0, -9.0]).view(1, 1, 1, 4)
+    target = torch.tensor([2.0, 4.0, 8.0, 1.0]).view(1, 1, 1, 4)
+    valid = torch.tensor([True, True, True, False]).view(1, 1, 1, 4)
+    wanted = 1 / torch.tensor([0.10416667 + 0.375, 0.10416667 + 0.1875, 0.10416667, 1e-3])
+    assert_close(alignment.by_disparity(map, target, valid).flatten(), wanted, rtol=1e-5, atol=0)
+    floored = alignment.by_disparity(map, target, valid, floor=torch.tensor([0.125]))
+    assert_close(floored.flatten()[2:], torch.tensor([8.0, 8.0]))
+
+
+def test_disparity_needs_positive_depth_and_two_pixels():
+    _, target, valid = maps(4)
+    with pytest.raises(ValueError, match=r"positive.*got -1"):
+        alignment.by_disparity(target, torch.where(valid, -1.0, 1.0), valid)
+    assert alignment.by_disparity(target, target, torch.zeros_like(valid)).isnan().all()

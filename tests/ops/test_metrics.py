@@ -26,12 +26,14 @@ DEPTHS = {
     "rmse_log": metrics.rmse_log,
     "log10": metrics.log10,
     "silog": metrics.silog,
+    "i_rmse": metrics.i_rmse,
     "delta1": partial(metrics.delta, power=1),
 }
 COLOURS = {
     "si_mse": metrics.si_mse,
     "si_rmse": metrics.si_rmse,
     "lmse": metrics.lmse,
+    "mse": metrics.mse,
     "psnr": metrics.psnr,
     "ssim": metrics.ssim,
 }
@@ -111,6 +113,7 @@ def test_depth_errors_by_hand():
         "rmse_log": math.sqrt((logs**2).mean()),
         "log10": logs.mean() / math.log(10),
         "silog": 100 * logs.std(),
+        "i_rmse": 1000 * math.sqrt((0.5**2 + 0.05**2) / 3),
         "delta1": 100 / 3,  # a ratio of exactly 1.25 is not below it
     }
     assert got == pytest.approx(wanted, rel=1e-5)
@@ -181,13 +184,16 @@ def naive_lmse(map: np.ndarray, target: np.ndarray, valid: np.ndarray, side: int
     return error / power
 
 
-@pytest.mark.parametrize(("size", "side", "step"), [(40, 4, 2), (32, 3, 1), (8, 2, 1)])
-def test_lmse_agrees_with_a_loop_over_windows(size, side, step):
+@pytest.mark.parametrize(
+    ("size", "window", "side", "step"),
+    [(40, None, 4, 2), (32, None, 3, 1), (8, None, 2, 1), (48, 20, 20, 10), (9, 20, 9, 4)],
+)
+def test_lmse_agrees_with_a_loop_over_windows(size, window, side, step):
     map, target, valid = maps(3, size=size, dtype=torch.float64)
     wanted = [
         naive_lmse(m.numpy(), t.numpy(), v.numpy(), side, step) for m, t, v in zip(map, target, valid, strict=True)
     ]
-    assert_close(metrics.lmse(map, target, valid), torch.tensor(wanted))
+    assert_close(metrics.lmse(map, target, valid, window=window), torch.tensor(wanted))
 
 
 def test_lmse_forgives_a_slow_change_of_scale_and_is_one_for_black():
@@ -253,6 +259,30 @@ def test_ssim_without_a_valid_centre_is_nan():
     border = torch.ones(2, 1, 16, 16, dtype=torch.bool)
     border[..., 5:-5, 5:-5] = False
     assert metrics.ssim(map, target, border).isnan().all()
+
+
+def test_mse_by_hand_and_as_psnr_has_it():
+    map, target, valid = maps(3)
+    assert_close(metrics.mse(row(0.5, 0.5, 7), row(0.4, 0.7, 0), row(1, 1, 0).bool()), torch.tensor([0.025]))
+    assert_close(metrics.psnr(map, target, valid), -10 * metrics.mse(map, target, valid).log10())
+    x, y = map[0][valid[0].expand(3, -1, -1)], target[0][valid[0].expand(3, -1, -1)]
+    assert_close(metrics.mse(map, target, valid)[0], torchmetrics.mean_squared_error(x, y))
+
+
+def test_reconstruction_by_hand_and_of_a_picture_that_is_its_parts():
+    # 0.5 * 0.4 = 0.2 and 0.5 * 0.8 + 0.1 = 0.5 against 0.3 and 0.5.
+    albedo, shading, rest, image = row(0.5, 0.5, 9), row(0.4, 0.8, 9), row(0.0, 0.1, 9), row(0.3, 0.5, 0)
+    valid = row(1, 1, 0).bool()
+    assert_close(metrics.reconstruction(image, albedo, shading, valid, rest=rest), torch.tensor([math.sqrt(0.005)]))
+    assert_close(metrics.reconstruction(image, albedo, shading, valid), torch.tensor([math.sqrt(0.01)]))
+    map, target, valid = maps(3)
+    whole = metrics.reconstruction(map * target + 0.1, map, target, valid, rest=torch.full_like(map, 0.1))
+    assert_close(whole, torch.zeros(2), atol=1e-7, rtol=0)
+    both = [metrics.reconstruction(map, 3 * map, target, valid), metrics.reconstruction(map, map, 3 * target, valid)]
+    assert_close(*both)
+    assert metrics.reconstruction(map, map, target, valid & False).isnan().all()
+    with pytest.raises(ValueError, match="must be finite"):
+        metrics.reconstruction(map, map, target, valid, rest=torch.full_like(map, math.nan))
 
 
 # What all have in common.

@@ -86,3 +86,15 @@ def test_pooled_over_equal_seeds_is_the_mean_over_images():
     assert_close(torch.tensor([summary.mean, summary.median]), torch.tensor([3.0, 2.0]))
     wider = pooled(values + torch.tensor([[0.0], [5.0], [10.0], [15.0]]))
     assert wider.high - wider.low > summary.high - summary.low
+
+
+def test_weights_are_repetitions_in_means_and_ratios():
+    first, second = torch.tensor([1.0, 4.0, 7.0]), torch.tensor([2.0, 5.0, NAN])
+    weights = torch.tensor([1.0, 3.0, 5.0])
+    assert summarise(first[:2], weights=weights[:2]).mean == 13 / 4
+    assert summarise(second, weights=weights).mean == 17 / 4
+    assert_close(torch.tensor(ratio(first[None], second[None], weights=weights).value), torch.tensor(13 / 17))
+    assert_close(torch.tensor(pooled(second[None], weights=weights).mean), torch.tensor(17 / 4))
+    alike = summarise(first, weights=torch.full((3,), 4.0))
+    assert (alike.mean, alike.median, alike.count) == (4.0, 4.0, 3)
+    assert_close(torch.tensor([alike.low, alike.high]), torch.tensor([summarise(first).low, summarise(first).high]))

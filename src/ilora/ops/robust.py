@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 SIDE = 64  # cells of MoGe's grid along either side
 HALVINGS = 64  # of the slope's angle: pi / 2^64 is below the spacing of float64
-ROUNDS = 50  # of the descent of a truncated error; it ends by itself long before
+CHUNK = 1 << 20  # pairs of pixels that are looked at together
 TRIALS = 256  # of RANSAC: with 30 % of good pixels, none of the pairs is good once in 3e10 images
 TOLERANCE = 0.05  # |ln| of depth over truth that RANSAC takes for a match, about 5 %
 
@@ -59,9 +59,8 @@ def l1(map: Maps, target: Maps, valid: Valid, *, truncate: float | None = None) 
 
     Args:
         map: affine in depth; where it is constant, s = 0.
-        truncate: greatest relative error that counts in full; what is beyond costs this much. That sum has many minima.
-            Stated algorithm: begin at the minimum without truncation, then fit anew to the pixels that are not
-            truncated for as long as the truncated sum falls.
+        truncate: greatest relative error that counts in full; what is beyond costs this much. That sum has many minima;
+            the least goes through two pixels, and all such lines are tried, in n^2 log n steps: seconds an image.
 
     Raises:
         ValueError: a depth inside the mask is not positive.
@@ -147,19 +146,35 @@ def _shift(x: Points, y: Points, weight: Points, slope: float) -> Line:
 
 
 def _truncated(x: Points, y: Points, *, limit: float) -> Line:
-    """A line on whose own matches no other line is better, no worse than ``_straight``."""
+    """The line of least sum min(limit, |s x + t - y| / y): the best of the best ones through each pixel."""
+    slopes = torch.cat([_pivoted(x, y, some, limit) for some in torch.arange(len(x)).split(max(1, CHUNK // len(x)))])
+    shifts = y - slopes * x
+    best, least = 0, math.inf
+    for some in torch.arange(len(x)).split(max(1, CHUNK // len(x))):
+        costs = ((slopes[some, None] * x + shifts[some, None] - y).abs() / y).clamp(max=limit).sum(1)
+        if costs.min() < least:
+            best, least = some[costs.argmin()], costs.min()
+    return slopes[best].item(), shifts[best].item()
 
-    def errors(line: Line) -> Points:
-        return (line[0] * x + line[1] - y).abs() / y
 
-    line = _straight(x, y)
-    for _ in range(ROUNDS):
-        kept = errors(line) < limit
-        other = _straight(x[kept], y[kept]) if kept.sum() >= 2 else line
-        if errors(other).clamp(max=limit).sum() >= errors(line).clamp(max=limit).sum():
-            break
-        line = other
-    return line
+def _pivoted(x: Points, y: Points, pivots: Int[Tensor, " m"], limit: float) -> Float[Tensor, " m"]:
+    """The best slope through each of some pixels.
+
+    Along the slope a, another pixel costs min(limit, k |a - r|), where r leads through it and k = |run| / y. Its slope
+    is -k from r - limit / k on, k from r on, and 0 from r + limit / k on: one sorted sweep sums all pixels.
+    """
+    run, rise = x - x[pivots, None], y - y[pivots, None]  # [m, n]
+    steep = run.abs() / y
+    through = torch.where(run != 0, rise / torch.where(run != 0, run, 1), 0)
+    reach = torch.where(run != 0, limit / torch.where(run != 0, steep, 1), 0)
+    events = torch.cat([through - reach, through, through + reach], dim=1)  # [m, 3n]
+    turns = torch.cat([-steep, 2 * steep, -steep], dim=1)
+    events, order = events.sort(dim=1)
+    falling = turns.gather(1, order).cumsum(1)  # slope of the sum behind each event
+    level = (falling[:, :-1] * events.diff(dim=1)).cumsum(
+        1
+    )  # the sum at each event but the first, less that at the first
+    return events.gather(1, level.argmin(1, keepdim=True) + 1).squeeze(1)
 
 
 def _agreed(x: Points, y: Points, *, generator: torch.Generator, trials: int) -> Line:

@@ -9,8 +9,9 @@ import difflib
 from ilora.protocols.base import Protocol, Rule
 from ilora.protocols.judge import Verdict, judge, primary
 from ilora.protocols.published import PROTOCOLS
+from ilora.protocols.tally import Tally
 
-__all__ = ["DEFAULT", "Protocol", "Rule", "Verdict", "judge", "names", "primary", "protocol"]
+__all__ = ["DEFAULT", "Protocol", "Rule", "Tally", "Verdict", "judge", "names", "primary", "protocol"]
 
 DEFAULT = "rooms"
 
