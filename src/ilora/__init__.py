@@ -15,7 +15,19 @@ _HOME = {
     "Record": "ilora.records",
     "preset": "ilora.presets",
 }
-_MODULES = ("adapters", "data", "evaluate", "fit", "generators", "images", "intrinsics", "ops", "predict", "zoo")
+_MODULES = (
+    "adapters",
+    "data",
+    "evaluate",
+    "fit",
+    "generators",
+    "images",
+    "intrinsics",
+    "label",
+    "ops",
+    "predict",
+    "zoo",
+)
 
 __all__ = [*_HOME, *_MODULES, "__version__"]
 
