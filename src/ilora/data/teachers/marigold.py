@@ -22,23 +22,23 @@ class Marigold:
     def __init__(self, name: str, folder: Path, device: str | torch.device) -> None:
         import diffusers
 
-        kind = checkpoints.kind(folder)
-        variant = {"variant": "fp16"} if all(".fp16." in path.name for path in checkpoints.weights(folder)) else {}
-        with checkpoints.quiet():
-            self.pipeline = getattr(diffusers, kind).from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, **variant
-            )
-        self.pipeline.to(device, torch.float32).set_progress_bar_config(disable=True)
-        config: dict[str, Any] = dict(self.pipeline.config)
-        self.name = name
-        self.fingerprint = checkpoints.fingerprint(folder, SEED)
+        config = checkpoints.read(folder / checkpoints.PIPELINE)
         steps, side = config.get("default_denoising_steps"), config.get("default_processing_resolution")
         if not steps or not side:
             raise ValueError(
                 f"{folder / checkpoints.PIPELINE} must name default_denoising_steps and default_processing_resolution, "
                 f"got {steps} and {side}; add them"
             )
+        kind = checkpoints.kind(folder)
+        self.name = name
+        self.fingerprint = checkpoints.fingerprint(folder, SEED)
         self.story = f"{name} ({kind}), {steps} steps at {side} px, one sample from seed {SEED}"
+        variant = {"variant": "fp16"} if all(".fp16." in path.name for path in checkpoints.weights(folder)) else {}
+        with checkpoints.quiet():
+            self.pipeline = getattr(diffusers, kind).from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, **variant
+            )
+        self.pipeline.to(device).set_progress_bar_config(disable=True)
 
     def predict(self, image: Image) -> Float[Tensor, "n 3 h w"]:
         """What the pipeline gives at the pictures' size; the targets of a picture follow each other."""
@@ -62,20 +62,22 @@ class Light(Marigold):
     """See ``ilora.data.teachers.base.Teacher``. Albedo and, where the pipeline decomposes light, diffuse shading."""
 
     def __init__(self, name: str, folder: Path, device: str | torch.device) -> None:
-        super().__init__(name, folder, device)
-        targets: dict[str, Any] = self.pipeline.target_properties or {}
-        self.targets: list[str] = targets.get("target_names") or []
+        properties: dict[str, Any] = checkpoints.read(folder / checkpoints.PIPELINE).get("target_properties") or {}
+        self.targets: list[str] = properties.get("target_names") or []
+        channels = checkpoints.read(folder / "unet" / checkpoints.MODEL)["out_channels"]
+        painted = channels // checkpoints.read(folder / "vae" / checkpoints.MODEL)["latent_channels"]
         wanted = [target for target in self.targets if target in LIGHT]
-        if not wanted or len(self.targets) != self.pipeline.n_targets:
+        if not wanted or len(self.targets) != painted:
             raise ValueError(
-                f"{folder / checkpoints.PIPELINE} must name its {self.pipeline.n_targets} targets, albedo among them, "
+                f"{folder / checkpoints.PIPELINE} must name its {painted} targets, albedo among them, "
                 f"got {self.targets}; correct target_properties"
             )
-        spaces = {target: targets.get(target, {}).get("prediction_space", "srgb") for target in wanted}
+        spaces = {target: properties.get(target, {}).get("prediction_space", "srgb") for target in wanted}
         self.declares = {
             target: meta.Colours(space=checks.choice(f"prediction_space of {target}", space, known=("srgb", "linear")))
             for target, space in spaces.items()
         }
+        super().__init__(name, folder, device)
 
     def label(self, image: Image) -> dict[str, tuple[Map, Valid]]:
         """Albedo and shading in the colour space that the pipeline names for each, 0 to 1; shading up to a scale."""
