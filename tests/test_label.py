@@ -145,7 +145,7 @@ def test_a_folder_that_was_begun_otherwise_is_refused(photos: Path, tmp_path: Pa
         label(Draw("toy", 1), [Bright()], tmp_path / "out")
     with pytest.raises(ValueError, match="expected one teacher for each intrinsic, got depth from bright, depth"):
         label(photos, [Bright(), Bright()], tmp_path / "new")
-    with pytest.raises(FileExistsError, match="must be empty or made by ilora label, got images in it"):
+    with pytest.raises(FileExistsError, match="must be empty or made by ilora label, got albedos in it"):
         label(photos, [Bright()], photos.parent)
 
 

@@ -83,7 +83,7 @@ class Book:
         if len(declared) != len(self._teacher) or not declared:
             given = ", ".join(f"{name} from {teacher.name}" for name, teacher in declared) or "none"
             raise ValueError(f"expected one teacher for each intrinsic, got {given}; leave one out")
-        taken = [path.name for path in self.folder.glob("*") if not path.name.startswith(".")]
+        taken = [path.name for path in sorted(self.folder.glob("*")) if not path.name.startswith(".")]
         if taken and not (self.folder / LOG).is_file():
             raise FileExistsError(
                 f"{self.folder} must be empty or made by ilora label, got {taken[0]} in it; choose another --out"

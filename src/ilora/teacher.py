@@ -58,7 +58,7 @@ class Adapters:
 
 def _from_one(depth: Map) -> Map:
     """Relative depth, each image's nearest pixel at 1: predictions are known up to a shift, and depth is positive."""
-    return 1 + depth - depth.amin((1, 2, 3), keepdim=True)
+    return (depth - depth.amin((1, 2, 3), keepdim=True)) + 1
 
 
 def _same(map: Map) -> Map:
