@@ -12,7 +12,19 @@ from safetensors import safe_open
 from ilora.cli import main
 from tests import world
 
-COMMANDS = ("demo", "fit", "predict", "evaluate", "compare", "protocols", "sample", "export", "zoo", "scenes")
+COMMANDS = (
+    "demo",
+    "fit",
+    "predict",
+    "evaluate",
+    "compare",
+    "protocols",
+    "sample",
+    "label",
+    "export",
+    "zoo",
+    "scenes",
+)
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -99,6 +111,17 @@ def test_sample(ilora: Command, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("0*.png")) == ["00000.png", "00001.png"]
 
 
+def test_label(ilora: Command, folder: Path, tmp_path: Path) -> None:
+    words = ["--teacher", "tests.toy_teachers:Device", "--device", "cpu", "--out"]
+    code, told, errors = ilora("label", folder / "images", folder / "absent.png", *words, tmp_path / "photos")
+    assert (code, told.strip()) == (1, f"5 labelled, 0 there already, 1 failed: {tmp_path / 'photos'}")
+    assert "absent.png: no such file" in errors
+    code, told, _ = ilora("label", "--generator", "toy", "--count", 2, *words, tmp_path / "drawn")
+    assert (code, told.startswith("2 labelled")) == (0, True)
+    code, _, errors = ilora("label", *words, tmp_path / "none")
+    assert (code, "expected photos or --generator, got neither" in errors) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -109,6 +132,7 @@ def test_sample(ilora: Command, tmp_path: Path) -> None:
         (["fit", "--intrinsic", "normals"], "did you mean 'normal'?"),
         (["fit", "--data", "nowhere/photos"], "nowhere/photos"),
         (["sample", "--generator", "nosuch"], "no generator 'nosuch'"),
+        (["label", "nowhere", "--teacher", "zoedpeth"], "no teacher 'zoedpeth'"),
         (["export", "nowhere", "--to", "peft"], "no adapter at nowhere"),
     ],
 )

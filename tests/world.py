@@ -20,12 +20,13 @@ def hollow(x: float, y: float, *, height: int, width: int) -> dict[str, Tensor]:
     return {"normals": normal, "depths": depth[None], "albedos": torch.full_like(normal, 0.8), "shadings": shading}
 
 
-def write(folder: Path, *, train: int = 8, test: int = 5) -> Path:
-    """A data folder; every other test picture is upright, the rest are lying."""
+def write(folder: Path, *, train: int = 8, test: int = 5, square: bool = False) -> Path:
+    """A data folder; every other test picture is upright, the rest are lying, unless all are ``square``, 32 x 32 px."""
     names = [*(f"train{index}" for index in range(train)), *(f"test{index}" for index in range(test))]
     for index, name in enumerate(names):
         x, y = torch.rand(2, generator=torch.Generator().manual_seed(index)).sub(0.5).mul(1.8).tolist()
         size = {"height": 36, "width": 28} if name.startswith("test") and index % 2 else {"height": 32, "width": 40}
+        size = {"height": 32, "width": 32} if square else size
         maps = hollow(x, y, **size)
         linear = (maps["albedos"] * maps["shadings"]).clamp(0, 1)
         maps["images"] = torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

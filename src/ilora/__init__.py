@@ -24,6 +24,7 @@ _MODULES = (
     "generators",
     "images",
     "intrinsics",
+    "label",
     "ops",
     "predict",
     "protocols",

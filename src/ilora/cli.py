@@ -173,6 +173,34 @@ def sample(
 
 
 @app.command()
+def label(
+    out: Out,
+    teacher: Annotated[str, typer.Option(help="Names, folders, hub ids, run folders or MODULE:CLASS, comma between.")],
+    photos: Annotated[list[str] | None, typer.Argument(help="Photos, folders or patterns.", metavar="PHOTO...")] = None,
+    generator: Annotated[str | None, typer.Option(help="Label what this one paints, with its codes.")] = None,
+    count: Annotated[int, typer.Option(help="Pictures to paint.", min=1)] = 250,
+    prompt: Annotated[str, typer.Option(help="What to paint; families without text ignore it.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the first picture; the next ones count up.", min=0)] = 0,
+    fov: Annotated[float | None, typer.Option(help="Degrees along the longer side; for TEACHER+normals.")] = None,
+    side: Annotated[int, typer.Option(help="Longest side of a photo in the folder [px].", min=1)] = 1024,
+    batch: Annotated[int, typer.Option(help="Pictures of one size labelled together.", min=1)] = 8,
+    device: Device = None,
+) -> None:
+    """Labels from off-the-shelf predictors: a folder for --data; goes on where it stopped."""
+    from ilora.label import Draw
+    from ilora.label import label as run
+    from ilora.teacher import teacher as find
+
+    if (generator is None) == (not photos):
+        raise ValueError(f"expected photos or --generator, got {'neither' if generator is None else 'both'}; name one")
+    source = Draw(generator, count, prompt, seed) if generator else photos
+    teachers = [find(name, device=device, fov=fov) for name in teacher.split(",")]
+    result = run(source, teachers, out, batch=batch, side=side, device=device)
+    typer.echo(f"{len(result.names)} labelled, {len(result.skipped)} there already, {len(result.failed)} failed: {out}")
+    raise typer.Exit(1 if result.failed else 0)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder or adapter file.")],
     to: Annotated[str, typer.Option(help="diffusers, peft or kohya.")],

@@ -17,10 +17,12 @@ def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored
     """Codes, targets, maps and masks of all examples at the generator's resolution, on the CPU.
 
     Codes and targets come from the cache, where they lie under the hash of the picture that they stand for, so that
-    fits of other intrinsics on the same pictures find the codes there.
+    fits of other intrinsics on the same pictures find the codes there. A picture that this generator painted comes with
+    the code that it was painted from, and is not encoded.
 
     Args:
-        mirrored: each example is followed by its mirror image, encoded for itself.
+        mirrored: each example is followed by its mirror image, encoded for itself; not one with a code of its own,
+            which has no mirror image.
 
     Returns:
         One row an image; maps are rounded to float16 (11 significant bits).
@@ -28,11 +30,20 @@ def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored
     cache, rows = Cache(), []
     with progress("codes", len(examples)) as tell:
         for index in range(len(examples)):
-            example = square(examples[index], kind, side=generator.resolution)
-            for copy in (example, mirror(example, kind)) if mirrored else (example,):
-                rows.append(_row(generator, kind, copy, cache))
+            given = examples[index]
+            example = square(given, kind, side=generator.resolution)
+            rows.append(_row(generator, kind, example, cache, code=stored(generator, given)))
+            if mirrored and stored(generator, given) is None:
+                rows.append(_row(generator, kind, mirror(example, kind), cache))
             tell(index + 1)
     return Record(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+
+def stored(generator: Generator, example: Example) -> Code | None:
+    """The code [1, ...] that this generator painted the whole picture from; None where there is none."""
+    height, width = example.image.shape[-2:]
+    mine = example.painted is not None and example.painted.generator == generator.fingerprint
+    return example.painted.code[None] if mine and height == width else None
 
 
 def placed(records: Record, device: torch.device) -> Record:
@@ -71,9 +82,9 @@ def mean_map(kind: Intrinsic, records: Record) -> dict[str, Tensor]:
 
 
 def _row(
-    generator: Generator, kind: Intrinsic, example: Example, cache: Cache
+    generator: Generator, kind: Intrinsic, example: Example, cache: Cache, *, code: Code | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Code, target, map and mask of one example, each with a leading axis of 1."""
+    """Code (the given one, or that of the picture), target, map and mask, each with a leading axis of 1."""
     device = next(generator.network.parameters()).device
     image, map, valid = example.image[None], example.map[None], example.valid[None]
     painted = kind.to_image(map, valid)
@@ -83,4 +94,4 @@ def _row(
         key = (part, generator.fingerprint, device.type, picture)
         return cache.get(*key, make=lambda: {part: paint(picture.to(device))})[part]
 
-    return made("code", image), made("target", painted), map.half(), valid
+    return made("code", image) if code is None else code, made("target", painted), map.half(), valid

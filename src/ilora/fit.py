@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ilora import images, tensors
 from ilora.adapters import controls, file, lora
-from ilora.codes import batch, encode, mean_map, placed
+from ilora.codes import batch, encode, mean_map, placed, stored
 from ilora.config import FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset, Subset, select
@@ -375,10 +375,11 @@ def _validate(learner: Learner, held: Dataset, sheet: Path) -> dict[str, float]:
     kind, generator, rows, scores = learner.kind, learner.generator, [], []
     device = next(iter(learner.parameters.values())).device
     for index in range(len(held)):
-        example = square(held[index], kind, side=generator.resolution)
+        given = held[index]
+        example, code = square(given, kind, side=generator.resolution), stored(generator, given)
         image, map, valid = example.image[None], example.map[None], example.valid[None]
         with torch.autocast(device.type, torch.bfloat16, enabled=learner.config.precision == "bf16"):
-            painted = generator.forward(generator.encode(image.to(device)))
+            painted = generator.forward(generator.encode(image.to(device)) if code is None else code.to(device))
         found = kind.from_image(painted.float().cpu())
         scores.append(kind.metrics(found, map, valid)[kind.primary])
         rows.append([color.to_uint8((image + 1) / 2)[0], kind.show(found)[0], kind.show(map)[0]])

@@ -16,6 +16,19 @@ Loss = Float[Tensor, "b"]  # one number an image, never reduced over the batch
 
 
 @dataclass(frozen=True)
+class Painted:
+    """What a generator painted a picture from.
+
+    Attributes:
+        code: without the axis of the batch.
+        generator: fingerprint of the one that painted it; to any other the code means nothing.
+    """
+
+    code: Float[Tensor, "..."]
+    generator: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One labelled picture at its own size, as a data set hands it out.
 
@@ -24,12 +37,14 @@ class Example:
         image: picture, sRGB in [-1, 1].
         map: physical values of one intrinsic, in that intrinsic's units and axes.
         valid: True where ``map`` holds a measurement.
+        painted: of pictures that a generator painted; None of all others.
     """
 
     name: str
     image: Float[Tensor, "3 h w"]
     map: Float[Tensor, "c h w"]
     valid: Bool[Tensor, "1 h w"]
+    painted: Painted | None = None
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,13 @@ def dataset(name_or_path: str, *, intrinsic: str, split: str = "train", on_probl
     Raises:
         ValueError: an unknown word, an empty or missing folder, or problems, listed file by file.
     """
-    from ilora.data import folder, problems, rooms_benchmark
+    from ilora.data import folder, generated, problems, rooms_benchmark
 
     checks.choice("on_problem", on_problem, known=ON_PROBLEM)
     if str(name_or_path) == rooms_benchmark.NAME:
         return rooms_benchmark.Rooms(intrinsic=intrinsic, split=split)
-    examples = folder.Folder(name_or_path, intrinsic=intrinsic, split=split)
+    kind = generated.Generated if generated.has_codes(name_or_path) else folder.Folder
+    examples = kind(name_or_path, intrinsic=intrinsic, split=split)
     for note in examples.notes:
         warnings.warn(note, stacklevel=2)
     found = folder.check(examples)
@@ -40,4 +41,4 @@ def dataset(name_or_path: str, *, intrinsic: str, split: str = "train", on_probl
         remedy = 'correct them, or leave them out with on_problem="skip"'
         raise ValueError(f"{summary}; {remedy}:\n{problems.listing(found)}")
     warnings.warn(f"{summary} and are left out:\n{problems.listing(found)}", stacklevel=2)
-    return folder.Folder(name_or_path, intrinsic=intrinsic, split=split, without=names)
+    return kind(name_or_path, intrinsic=intrinsic, split=split, without=names)
