@@ -1,0 +1,82 @@
+"""OASIS: photographs of anything, with normals that people drew into one region of each.
+
+The annotations are pickles. They are read as data (see ``inert``), and a ``NAME.npy`` beside one, with normals of the whole
+picture, is read in its place.
+"""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ilora import images
+from ilora.data.benchmarks import contents, inert
+from ilora.data.benchmarks.base import Benchmark, Card, Files, Stored
+from ilora.ops import geometry
+
+FOLDER = "OASIS_trainval"
+LISTS = {"train": "OASIS_train.csv", "validation": "OASIS_val.csv"}
+AXES = "RDB"  # x right, y down, z towards the viewer
+REGION = ("min_y", "max_y", "min_x", "max_x", "normal")  # rows and columns, the last ones included
+
+
+class Oasis(Benchmark):
+    """Normals inside the annotated region."""
+
+    card = Card(
+        title="OASIS",
+        intrinsics=("normal",),
+        splits=("train", "validation"),
+        units="unit vectors",
+        axes=f"{AXES} in the camera: x right, y down, z towards the viewer",
+        invalid="(0, 0, 0), and all that is outside the region",
+        licence="Creative Commons Attribution 4.0 for the annotations; each photograph its own",
+        home="oasis.cs.princeton.edu",
+        layout=f"[{FOLDER}/]OASIS_train.csv and OASIS_val.csv (columns Image and Normal); image/NAME.png and normal/NAME.pkl "
+        "beside them",
+    )
+
+    def find(self) -> dict[str, Files]:
+        """The rows of the lists that have normals; the lists' own folders are replaced by those that are here."""
+        root = contents.first([self.path / FOLDER, self.path])
+        rows = []
+        for part in self.parts:
+            rows += contents.table(root / LISTS[part], f"list of {part}", ("Image", "Normal"))
+        pairs = [(Path(row["Image"].strip()), Path(row["Normal"].strip())) for row in rows if row["Normal"].strip()]
+        return {
+            picture.stem: {
+                "picture": root / "image" / picture.name,
+                "normals": contents.first([root / "normal" / f"{normal.stem}.npy", root / "normal" / normal.name]),
+            }
+            for picture, normal in pairs
+        }
+
+    def read(self, name: str, files: Files) -> Stored:
+        """In ilora's axes."""
+        image, file = images.read(files["picture"]), files["normals"]
+        normal = images.read_map(file).values if file.suffix == ".npy" else _region(file, *image.shape[1:])
+        drawn = (normal != 0).any(0, keepdim=True)
+        return Stored(image, geometry.convert(normal[None], AXES, "RUB")[0], drawn)
+
+
+def _region(path: Path, height: int, width: int) -> Float[Tensor, "3 {height} {width}"]:
+    """Normals of a pickle in a picture of zeros.
+
+    Raises:
+        ValueError: no such pickle, or its region is not inside the picture.
+    """
+    stored = inert.read(path)
+    if not set(REGION) <= stored.keys():
+        raise ValueError(f"{path} must hold {', '.join(REGION)}, got {sorted(stored)}; download it again")
+    top, bottom, left, right = (int(stored[key]) for key in REGION[:4])
+    rows, columns = bottom - top + 1, right - left + 1
+    values = stored["normal"]
+    if values.shape != (rows, columns, 3) or min(top, left) < 0 or bottom >= height or right >= width:
+        raise ValueError(
+            f"{path} must hold normals of rows {top} to {bottom} and columns {left} to {right} of a picture of {width} x "
+            f"{height} px, got {values.shape}; find the picture that it belongs to"
+        )
+    normal = torch.zeros(3, height, width)
+    normal[:, top : bottom + 1, left : right + 1] = torch.from_numpy(values.astype("float32")).permute(2, 0, 1)
+    return normal
