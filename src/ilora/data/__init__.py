@@ -15,7 +15,7 @@ def dataset(name_or_path: str, *, intrinsic: str, split: str = "train", on_probl
     """The data set "rooms" (shipped with the package), a published one, or a folder of the user's after a check.
 
     Args:
-        name_or_path: "rooms"; "NAME:PATH" for a published data set (see ``ilora.data.benchmarks``), of which the files are
+        name_or_path: "rooms"; "NAME:PATH" for a published data set (see ``ilora.data.benchmarks``), whose files are
             looked for and not opened; or the path of a folder (write ``./rooms`` for one of that name), of which all
             files are read once.
         intrinsic: normal, depth, albedo or shading.

@@ -1,4 +1,4 @@
-"""What every reader of a published data set shares: its card, the files of each example, and the last steps to a map."""
+"""What every reader of a published data set shares: its card, the files of each example, the last steps to a map."""
 
 import hashlib
 from dataclasses import dataclass

@@ -66,6 +66,16 @@ def hdf5_shape(path: Path, key: str) -> tuple[int, ...] | None:
         raise ValueError(unreadable(path, error)) from error
 
 
+def field(path: Path, key: str = "dataset") -> Float[Tensor, "c h w"]:
+    """An array [h, w] or [h, w, c] of an HDF5 file, as floats.
+
+    Raises:
+        ValueError: the file cannot be read or has no such array.
+    """
+    values = torch.from_numpy(hdf5(path, key)).float()
+    return values.reshape(*values.shape[:2], -1).permute(2, 0, 1)  # [c, h, w]
+
+
 def floats(path: Path, height: int, width: int, *, skip: int = 0) -> Float[Tensor, "1 {height} {width}"]:
     """A raw dump of 32-bit little-endian floats, row by row, after ``skip`` bytes.
 

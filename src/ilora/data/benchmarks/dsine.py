@@ -1,7 +1,7 @@
 """The normals that DSINE prepared for NYUv2, ScanNet, iBims-1 and Sintel, on which papers compare (``dsine_eval``).
 
-PNG files hold (n + 1) / 2 in 8 or 16 bits, where black is not measured; EXR files hold n itself. The folder names the data
-set: give ``dsine_eval/nyuv2``, or the whole ``dsine_eval`` for all of them.
+PNG files hold (n + 1) / 2 in 8 or 16 bits, where black is not measured; EXR files hold n itself. The folder names the
+data set: give ``dsine_eval/nyuv2``, or the whole ``dsine_eval`` for all of them.
 """
 
 from pathlib import Path

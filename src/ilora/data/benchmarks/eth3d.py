@@ -1,7 +1,7 @@
 """ETH3D, high-resolution multi-view: photographs with the depth of a laser scanner.
 
-Depth is a dump of floats under the name of its photograph, ``.JPG`` included. It belongs to the photographs as they were
-taken (``dslr_images``), not to the undistorted ones, which are of another size.
+Depth is a dump of floats under the name of its photograph, ``.JPG`` included. It belongs to the photographs as they
+were taken (``dslr_images``), not to the undistorted ones, which are of another size.
 """
 
 from pathlib import Path
@@ -25,8 +25,8 @@ class ETH3D(Benchmark):
         invalid="infinity",
         licence="Creative Commons Attribution-NonCommercial-ShareAlike 4.0",
         home="www.eth3d.net",
-        layout=f"SCENE/{PICTURES}/NAME.JPG (of SCENE_dslr_jpg) and SCENE/{DEPTHS}/NAME.JPG (of SCENE_dslr_depth), in one "
-        "folder or in several; the published training scenes are what benchmarks test on",
+        layout=f"SCENE/{PICTURES}/NAME.JPG (of SCENE_dslr_jpg) and SCENE/{DEPTHS}/NAME.JPG (of SCENE_dslr_depth), in "
+        "one folder or in several; the published training scenes are what benchmarks test on",
     )
 
     def find(self) -> dict[str, Files]:

@@ -1,9 +1,8 @@
 """Hypersim: rendered rooms with depth, normals, diffuse reflectance and diffuse illumination, in HDF5.
 
-``depth_meters`` holds distances from the camera's centre. A scene's rays come from ``M_cam_from_uv`` in
-``metadata_camera_parameters.csv`` where that file is there (some scenes have shifted lenses), else from the 60 degrees of
-its documentation. Pictures are tonemapped by the formula of the data set's toolkit: the 90th percentile of brightness
-becomes 0.8 under a gamma of 2.2. Illumination is scaled as the picture is, so that picture = albedo * shading + rest.
+``depth_meters`` holds distances from the camera's centre. A scene's rays come from ``metadata_camera_parameters.csv``
+where that file is there (some lenses are shifted), else from the documented 60 degrees. Pictures are tonemapped as the
+toolkit does it; illumination is scaled as the picture is, so that picture = albedo * shading + rest.
 """
 
 import math
@@ -11,14 +10,14 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ilora.data.benchmarks import contents
 from ilora.data.benchmarks.base import Benchmark, Card, Files, Stored
+from ilora.ops import color
 
 SPLITS, CAMERAS = "metadata_images_split_scene_v1.csv", "metadata_camera_parameters.csv"
-PARTITION = "split_partition_name"
 WORDS = {"train": "train", "validation": "val", "test": "test"}
 MAPS = {
     "depth": ("geometry", "depth_meters"),
@@ -27,7 +26,6 @@ MAPS = {
     "shading": ("final", "diffuse_illumination"),
 }
 HALF_WIDTH = math.tan(math.radians(30))  # of the picture at depth 1
-BRIGHT, LEVEL, GAMMA, DARK = 0.9, 0.8, 2.2, 1e-4  # of the tonemapping
 
 
 class Hypersim(Benchmark):
@@ -42,8 +40,8 @@ class Hypersim(Benchmark):
         invalid="NaN and infinity; render_entity_id -1 is a pixel without a surface",
         licence="Creative Commons Attribution-ShareAlike 3.0",
         home="github.com/apple/ml-hypersim",
-        layout=f"[scenes/]ai_VVV_NNN/images/scene_cam_XX_final_hdf5/frame.IIII.color.hdf5 and others; {SPLITS} (for splits) "
-        f"and {CAMERAS} (for exact cameras), both of the toolkit, beside the scenes",
+        layout=f"[scenes/]ai_VVV_NNN/images/scene_cam_XX_final_hdf5/frame.IIII.color.hdf5 and others; "
+        f"{SPLITS} (for splits) and {CAMERAS} (for exact cameras), of the toolkit, beside the scenes",
     )
 
     def find(self) -> dict[str, Files]:
@@ -51,26 +49,31 @@ class Hypersim(Benchmark):
         scenes = contents.first([self.path / "evermotion_dataset/scenes", self.path / "scenes", self.path])
         kind, role = MAPS[self.intrinsic]
         found = {}
-        for folder in sorted(scenes.glob("ai_*/images/scene_cam_*_final_hdf5")):
-            scene, camera = folder.parents[1].name, folder.name.removesuffix("_final_hdf5").removeprefix("scene_")
-            for picture in folder.glob("frame.*.color.hdf5"):
-                number = picture.name.split(".")[1]
-                geometry = folder.with_name(f"scene_{camera}_geometry_hdf5")
-                place = {"final": folder, "geometry": geometry}[kind] / f"frame.{number}.{role}.hdf5"
-                mask = geometry / f"frame.{number}.render_entity_id.hdf5"
-                optional = {"surface mask": mask} if mask.is_file() else {}
-                found[f"{scene}-{camera}-{number}"] = {"picture": picture, self.intrinsic: place} | optional
+        for pattern in ("final_hdf5/*.color.hdf5", f"{kind}_hdf5/*.{role}.hdf5"):
+            for path in scenes.glob(f"ai_*/images/scene_cam_*_{pattern}"):
+                scene, camera, number = path.parts[-4], path.parent.name[6:12], path.name.split(".")[1]
+                found[f"{scene}-{camera}-{number}"] = self._files(path.parents[1] / f"scene_{camera}", number)
         return found if self._listed is None else {name: found[name] for name in found if name in self._listed}
+
+    def _files(self, camera: Path, number: str) -> Files:
+        """Of one frame; ``camera`` is the beginning of its folders' names."""
+        final, geometry = (camera.with_name(f"{camera.name}_{kind}_hdf5") for kind in ("final", "geometry"))
+        kind, role = MAPS[self.intrinsic]
+        map = camera.with_name(f"{camera.name}_{kind}_hdf5") / f"frame.{number}.{role}.hdf5"
+        mask = geometry / f"frame.{number}.render_entity_id.hdf5"
+        optional = {"surface mask": mask, "cameras": self._camera_file}
+        needed = {"picture": final / f"frame.{number}.color.hdf5", self.intrinsic: map}
+        return needed | {what: path for what, path in optional.items() if path.is_file()}
 
     def read(self, name: str, files: Files) -> Stored:
         """What the intrinsic needs, and the tonemapped picture."""
-        light = _field(files["picture"])
+        light = contents.field(files["picture"])
         surface = light.isfinite().all(0, keepdim=True)
         if "surface mask" in files:
-            surface = surface & (_field(files["surface mask"]) != -1)
-        exposure, stored = _exposure(light, surface), _field(files[self.intrinsic])
+            surface = surface & (contents.field(files["surface mask"]) != -1)
+        exposure, stored = color.exposure(light[None], surface[None]), contents.field(files[self.intrinsic])
         rays = _rays(self._cameras.get(name.partition("-")[0]), *light.shape[1:])
-        image = (light.nan_to_num(0) * exposure).clamp(min=0).pow(1 / GAMMA).clamp(max=1) * 2 - 1
+        image = color.tonemapped(light[None] * exposure)[0] * 2 - 1
         convert = {
             "depth": lambda: stored * -rays[2:] / rays.square().sum(0, keepdim=True).sqrt(),
             "normal": lambda: torch.where((stored * rays).sum(0, keepdim=True) > 0, -stored, stored),
@@ -85,32 +88,25 @@ class Hypersim(Benchmark):
         if self.split not in WORDS:
             return None
         path = contents.first([self.path / SPLITS, self.path.parent / SPLITS])
-        rows = contents.table(path, "list of Hypersim's splits", ("scene_name", "camera_name", "frame_id", PARTITION))
-        chosen = [row for row in rows if row[PARTITION] == WORDS[self.split]]
-        return {f"{row['scene_name']}-{row['camera_name']}-{int(row['frame_id']):04d}" for row in chosen}
+        columns = ("scene_name", "camera_name", "frame_id", "split_partition_name")
+        rows = [
+            [row[column] for column in columns] for row in contents.table(path, "list of Hypersim's splits", columns)
+        ]
+        return {f"{row[0]}-{row[1]}-{int(row[2]):04d}" for row in rows if row[3] == WORDS[self.split]}
+
+    @property
+    def _camera_file(self) -> Path:
+        """Where the matrices of the scenes' rays are, or should be."""
+        return contents.first([self.path / CAMERAS, self.path.parent / CAMERAS])
 
     @cached_property
     def _cameras(self) -> dict[str, Float[Tensor, "3 3"]]:
         """Matrix of each scene's rays; none without the file of them."""
-        path = contents.first([self.path / CAMERAS, self.path.parent / CAMERAS])
         keys = [f"M_cam_from_uv_{row}{column}" for row in range(3) for column in range(3)]
-        rows = contents.table(path, "Hypersim's cameras", ("scene_name", *keys)) if path.is_file() else []
+        if not self._camera_file.is_file():
+            return {}
+        rows = contents.table(self._camera_file, "Hypersim's cameras", ("scene_name", *keys))
         return {row["scene_name"]: torch.tensor([float(row[key]) for key in keys]).reshape(3, 3) for row in rows}
-
-
-def _field(path: Path) -> Float[Tensor, "c h w"]:
-    """An array [h, w] or [h, w, c] as floats."""
-    values = torch.from_numpy(contents.hdf5(path, "dataset")).float()
-    return values.reshape(*values.shape[:2], -1).permute(2, 0, 1)  # [c, h, w]
-
-
-def _exposure(light: Float[Tensor, "3 h w"], surface: Bool[Tensor, "1 h w"]) -> float:
-    """Factor that makes ``BRIGHT`` of the surfaces' brightness ``LEVEL``; 1 without surfaces, 0 in the dark."""
-    brightness = (light * torch.tensor([0.3, 0.59, 0.11])[:, None, None]).sum(0, keepdim=True)[surface]  # CCIR 601
-    if not brightness.numel():
-        return 1.0
-    bright = float(torch.quantile(brightness, BRIGHT))
-    return 0.0 if bright < DARK else LEVEL**GAMMA / bright
 
 
 def _rays(matrix: Float[Tensor, "3 3"] | None, height: int, width: int) -> Float[Tensor, "3 h w"]:

@@ -24,8 +24,8 @@ class Ibims1(Benchmark):
         invalid="0; and 0 in mask_invalid or in mask_transp, whose ones are what counts",
         licence="for research; see the data set's page",
         home="the iBims-1 page of the Technical University of Munich",
-        layout=f"[{FOLDER}/]NAME.mat, each with the structure data (rgb, depth, mask_invalid, mask_transp, calib, ...); "
-        f"{LIST} beside them or beside the folder",
+        layout=f"[{FOLDER}/]NAME.mat, each with the structure data ({', '.join(FIELDS)}, ...); {LIST} "
+        "beside them or beside the folder",
     )
 
     def find(self) -> dict[str, Files]:

@@ -1,7 +1,7 @@
 """A pickle of plain values and arrays, read as data: nothing that it names is ever imported or called.
 
-``pickle`` runs whatever a file names. Here the few names that NumPy writes for an array stand for records that only keep
-what they are given, and any other name is refused. The arrays are then built from the bytes that were kept.
+``pickle`` runs whatever a file names. Here the few names that NumPy writes for an array stand for records that only
+keep what they are given, and any other name is refused. The arrays are then built from the bytes that were kept.
 
 Source: PEP 307 and PEP 3154 (the format), ``numpy.ndarray.__reduce__`` (version, shape, type, order, bytes).
 """

@@ -31,8 +31,8 @@ class InteriorVerse(Benchmark):
         invalid="0 in NNN_mask; NaN; normals of no length",
         licence="for research, granted on request; see the data set's page",
         home="interiorverse.github.io",
-        layout="[scenes_85/ or scenes_120/]SCENE/NNN_im.exr with NNN_depth.exr, NNN_normal.exr, NNN_albedo.exr and, where "
-        "it is there, NNN_mask.exr or .png; train.txt, val.txt and test.txt, lists of scenes, beside the scenes",
+        layout="[scenes_85/ or scenes_120/]SCENE/NNN_im.exr with NNN_depth.exr, NNN_normal.exr, NNN_albedo.exr and, "
+        "where it is there, NNN_mask.exr or .png; train.txt, val.txt and test.txt, lists of scenes, beside the scenes",
     )
 
     def find(self) -> dict[str, Files]:

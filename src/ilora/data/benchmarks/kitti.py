@@ -30,8 +30,8 @@ class Kitti(Benchmark):
         invalid="0",
         licence="Creative Commons Attribution-NonCommercial-ShareAlike 3.0",
         home="www.cvlibs.net/datasets/kitti",
-        layout="*eigen*test*.txt (and *train*, *val*) or test_files.txt; DATE/DRIVE/image_02/data/NUMBER.png (or in raw/); "
-        "DRIVE/proj_depth/groundtruth/image_02/NUMBER.png (or in train/, val/ or data_depth_annotated/)",
+        layout="*eigen*test*.txt (and *train*, *val*) or test_files.txt; DATE/DRIVE/image_02/data/NUMBER.png (or in "
+        "raw/); DRIVE/proj_depth/groundtruth/image_02/NUMBER.png (or in train/, val/ or data_depth_annotated/)",
     )
 
     def find(self) -> dict[str, Files]:
@@ -66,7 +66,8 @@ class Kitti(Benchmark):
             lists += sorted([*self.path.glob(f"*eigen*{word}*.txt"), *self.path.glob(f"{word}_files*.txt")])[:1]
         if not lists:
             raise ValueError(
-                f"{self.path} must hold a list of the pictures of {self.split!r}, got none; expected: {self.card.layout}"
+                f"{self.path} must hold a list of the pictures of {self.split!r}, got none; "
+                f"expected: {self.card.layout}"
             )
         return lists
 

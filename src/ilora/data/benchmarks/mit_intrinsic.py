@@ -1,7 +1,7 @@
 """MIT intrinsic images: twenty painted objects, photographed with and without gloss, with reflectance and shading.
 
-All files are linear light. The picture is the diffuse one, so picture = albedo * shading; the shading, which is known up to
-a factor, is given the one for which this holds best.
+All files are linear light. The picture is the diffuse one, so picture = albedo * shading; the shading, which is known
+up to a factor, is given the one for which this holds best.
 """
 
 from jaxtyping import Bool, Float

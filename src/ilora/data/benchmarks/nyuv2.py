@@ -30,8 +30,8 @@ class NYUv2(Benchmark):
         invalid="0",
         licence="none is stated; the authors ask for citation",
         home="the NYU Depth Dataset V2 page of New York University",
-        layout=f"{LABELLED} with {SPLITS} (of the same page); or, extracted, [official_splits/]test/ROOM/rgb_N.jpg with "
-        "sync_depth_N.png or depth_N.png beside it",
+        layout=f"{LABELLED} with {SPLITS} (of the same page); or, extracted, [official_splits/]test/ROOM/rgb_N.jpg "
+        "with sync_depth_N.png or depth_N.png beside it",
     )
 
     def find(self) -> dict[str, Files]:

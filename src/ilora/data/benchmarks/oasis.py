@@ -1,7 +1,7 @@
 """OASIS: photographs of anything, with normals that people drew into one region of each.
 
-The annotations are pickles. They are read as data (see ``inert``), and a ``NAME.npy`` beside one, with normals of the whole
-picture, is read in its place.
+The annotations are pickles. They are read as data (see ``inert``), and a ``NAME.npy`` beside one, with normals of the
+whole picture, is read in its place.
 """
 
 from pathlib import Path
@@ -33,8 +33,8 @@ class Oasis(Benchmark):
         invalid="(0, 0, 0), and all that is outside the region",
         licence="Creative Commons Attribution 4.0 for the annotations; each photograph its own",
         home="oasis.cs.princeton.edu",
-        layout=f"[{FOLDER}/]OASIS_train.csv and OASIS_val.csv (columns Image and Normal); image/NAME.png and normal/NAME.pkl "
-        "beside them",
+        layout=f"[{FOLDER}/]OASIS_train.csv and OASIS_val.csv (columns Image and Normal); image/NAME.png and "
+        "normal/NAME.pkl beside them",
     )
 
     def find(self) -> dict[str, Files]:
@@ -74,8 +74,8 @@ def _region(path: Path, height: int, width: int) -> Float[Tensor, "3 {height} {w
     values = stored["normal"]
     if values.shape != (rows, columns, 3) or min(top, left) < 0 or bottom >= height or right >= width:
         raise ValueError(
-            f"{path} must hold normals of rows {top} to {bottom} and columns {left} to {right} of a picture of {width} x "
-            f"{height} px, got {values.shape}; find the picture that it belongs to"
+            f"{path} must hold normals of rows {top} to {bottom} and columns {left} to {right} of a picture of "
+            f"{width} x {height} px, got {values.shape}; find the picture that it belongs to"
         )
     normal = torch.zeros(3, height, width)
     normal[:, top : bottom + 1, left : right + 1] = torch.from_numpy(values.astype("float32")).permute(2, 0, 1)

@@ -27,8 +27,8 @@ class ScanNet(Benchmark):
         invalid="0",
         licence="ScanNet Terms of Use, for research, by an agreement that is signed",
         home="www.scan-net.org",
-        layout="[scans/ or scans_test/]sceneNNNN_NN/color/N.jpg with depth/N.png; scannetv2_train.txt, scannetv2_val.txt "
-        "and scannetv2_test.txt, lists of scans, beside them",
+        layout="[scans/ or scans_test/]sceneNNNN_NN/color/N.jpg with depth/N.png; scannetv2_train.txt, "
+        "scannetv2_val.txt and scannetv2_test.txt, lists of scans, beside them",
     )
 
     def find(self) -> dict[str, Files]:

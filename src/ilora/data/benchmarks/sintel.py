@@ -1,8 +1,8 @@
 """MPI Sintel: frames of an animated film with depth, albedo and shading.
 
-Albedo comes with the optical flow data, depth is a download of its own, shading is sent by the authors on request. Over
-frames of the film, picture and albedo * shading fit as well when all three are taken as sRGB codes as when all three are
-taken as light; mixtures fit worse. So both maps are read as sRGB codes, as the picture is.
+Albedo comes with the optical flow data, depth is a download of its own, shading is sent by the authors on request. On
+four frames, albedo * shading came nearest to the picture where all three were taken alike, as sRGB codes or as light,
+rather than in any mixture. So both maps are read as sRGB codes, as the picture is.
 """
 
 from pathlib import Path
@@ -19,31 +19,10 @@ from ilora.ops import color
 ROOTS = ("training", "images", "")
 TAG, HEADER = 202021.25, 12  # first float of a .dpt file, and the bytes before its depth
 SKY = 1e6  # m, from which a pixel shows the sky
-# The split by scenes of Narihira et al. 2015, *Direct intrinsics*; five more scenes are in none.
-SCENES = {
-    "train": [
-        "alley_1",
-        "bamboo_1",
-        "bandage_1",
-        "cave_2",
-        "market_2",
-        "market_6",
-        "shaman_2",
-        "sleeping_1",
-        "temple_2",
-    ],
-    "test": [
-        "alley_2",
-        "bamboo_2",
-        "bandage_2",
-        "cave_4",
-        "market_5",
-        "mountain_1",
-        "shaman_3",
-        "sleeping_2",
-        "temple_3",
-    ],
-}
+# The split by scenes of Narihira et al. 2015, *Direct intrinsics*; the five scenes of the ambush are in none.
+TRAIN = ("alley_1", "bamboo_1", "bandage_1", "cave_2", "market_2", "market_6", "shaman_2", "sleeping_1", "temple_2")
+TEST = ("alley_2", "bamboo_2", "bandage_2", "cave_4", "market_5", "mountain_1", "shaman_3", "sleeping_2", "temple_3")
+SCENES = {"train": TRAIN, "test": TEST}
 
 
 class Sintel(Benchmark):
@@ -58,7 +37,8 @@ class Sintel(Benchmark):
         invalid="depth from a million metres is the sky; albedo is 0 in all channels where it is not defined",
         licence="Creative Commons Attribution 3.0, Blender Foundation",
         home="sintel.is.tue.mpg.de",
-        layout="[training/]clean/SCENE/frame_NNNN.png, and final/, albedo/ and shading/ alike; depth/SCENE/frame_NNNN.dpt",
+        layout="[training/]clean/SCENE/frame_NNNN.png, and final/, albedo/ and shading/ alike; "
+        "depth/SCENE/frame_NNNN.dpt",
     )
 
     def find(self) -> dict[str, Files]:
