@@ -44,7 +44,7 @@ class _Scalar:
         self.state = (1, (1,), kind, False, data)
 
 
-def _from_buffer(data: bytes, kind: _Kind, shape: tuple, order: str) -> _Array:
+def _from_buffer(data: bytes | bytearray, kind: _Kind, shape: tuple, order: str) -> _Array:
     """``numpy._core.numeric._frombuffer``, by which protocol 5 writes arrays."""
     array = _Array()
     array.state = (1, shape, kind, order == "F", bytes(data))
@@ -88,7 +88,8 @@ def read(path: Path) -> dict[str, Any]:
             raise ValueError(f"it holds a {type(kept).__name__}, expected a dictionary")
         return {str(key): _plain(value) for key, value in kept.items()}
     except Exception as error:  # a hostile pickle fails in any way there is
-        reason = f"{path} must be a pickle of plain values and arrays of numbers, got one that is not ({error})"
+        why = " ".join(str(error).split())[:200]
+        reason = f"{path} must be a pickle of plain values and arrays of numbers, got one that is not ({why})"
         raise ValueError(f"{reason}; nothing in it was run: save its array as NPY where you trust it") from error
 
 

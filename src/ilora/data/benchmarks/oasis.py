@@ -45,10 +45,7 @@ class Oasis(Benchmark):
             rows += contents.table(root / LISTS[part], f"list of {part}", ("Image", "Normal"))
         pairs = [(Path(row["Image"].strip()), Path(row["Normal"].strip())) for row in rows if row["Normal"].strip()]
         return {
-            picture.stem: {
-                "picture": root / "image" / picture.name,
-                "normals": contents.first([root / "normal" / f"{normal.stem}.npy", root / "normal" / normal.name]),
-            }
+            picture.stem: {"picture": root / "image" / picture.name, "normals": _map(root / "normal" / normal.name)}
             for picture, normal in pairs
         }
 
@@ -58,6 +55,12 @@ class Oasis(Benchmark):
         normal = images.read_map(file).values if file.suffix == ".npy" else _region(file, *image.shape[1:])
         drawn = (normal != 0).any(0, keepdim=True)
         return Stored(image, geometry.convert(normal[None], AXES, "RUB")[0], drawn)
+
+
+def _map(annotation: Path) -> Path:
+    """The array beside an annotation, or else itself."""
+    array = annotation.with_suffix(".npy")
+    return array if array.is_file() else annotation
 
 
 def _region(path: Path, height: int, width: int) -> Float[Tensor, "3 {height} {width}"]:
