@@ -12,7 +12,7 @@ from safetensors import safe_open
 from ilora.cli import main
 from tests import world
 
-COMMANDS = ("demo", "fit", "predict", "evaluate", "compare", "sample", "export", "zoo", "scenes")
+COMMANDS = ("demo", "fit", "predict", "evaluate", "compare", "sample", "export", "zoo", "scenes", "data")
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -42,9 +42,11 @@ def test_help_names_every_command(ilora: Command) -> None:
     for words in (["list"], ["show"], ["train"]):
         assert ilora("zoo", *words, "--help")[0] == 0
     assert ilora("scenes", "render", "--help")[0] == 0
+    for words in (["list"], ["check"], ["stats"]):
+        assert ilora("data", *words, "--help")[0] == 0
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("zoo", "scenes")])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("zoo", "scenes", "data")])
 def test_every_command_has_help(ilora: Command, command: str) -> None:
     code, told, _ = ilora(command, "--help")
     assert code == 0

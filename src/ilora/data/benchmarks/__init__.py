@@ -3,6 +3,7 @@
 ``"NAME:PATH"`` stands for one wherever data can be named: ``nyuv2:/data/nyu``.
 """
 
+import dataclasses
 import difflib
 import importlib
 import re
@@ -51,6 +52,17 @@ class Checked(NamedTuple):
     problem: str | None
     missing: "list[Problem]"
 
+    @property
+    def lines(self) -> list[str]:
+        """In words: how many examples are whole, and every file that is missing, as far as a message lists them."""
+        from ilora.data import problems
+
+        lacking = len({problem.name for problem in self.missing})
+        told = f"{self.intrinsic}, {self.split}: {self.whole} of {self.whole + lacking} examples are whole"
+        if self.problem is not None:
+            return [f"{self.intrinsic}, {self.split}: {self.problem}"]
+        return [told, *(f"  {line}" for line in problems.listing(self.missing).splitlines())]
+
 
 def reader(name: str) -> "type[Benchmark]":
     """The class that reads the data set of that name.
@@ -60,6 +72,23 @@ def reader(name: str) -> "type[Benchmark]":
     """
     file, kind = READERS[checks.choice("data set", name, known=NAMES)]
     return getattr(importlib.import_module(f"{__name__}.{file}"), kind)
+
+
+def listing() -> list[str]:
+    """A line for each data set: its name, intrinsics, splits and title."""
+    cards = {name: reader(name).card for name in NAMES}
+    columns = [(name, ", ".join(card.intrinsics), ", ".join(card.splits), card.title) for name, card in cards.items()]
+    widths = [max(len(row[column]) for row in columns) for column in range(3)]
+    return [
+        "  ".join([*(f"{word:{width}}" for word, width in zip(row, widths, strict=False)), row[3]]) for row in columns
+    ]
+
+
+def described(name: str) -> list[str]:
+    """The card of a data set, a line each."""
+    card = reader(name).card
+    words = {field.name: getattr(card, field.name) for field in dataclasses.fields(card)}
+    return [f"{key}: {word if isinstance(word, str) else ', '.join(word)}" for key, word in words.items()]
 
 
 def named(words: str) -> tuple[str, str] | None:
