@@ -53,14 +53,14 @@ class Diode(Benchmark):
     def _files(self, picture: Path) -> Files:
         """Of one picture."""
         roles = {"depth": ("depth", "depth_mask"), "normal": ("normal",)}[self.intrinsic]
-        names = {"depth": "depth", "depth_mask": "depth mask", "normal": "normal map"}
+        names = {"depth": "depth map", "depth_mask": "depth mask", "normal": "normal map"}
         return {"picture": picture} | {names[role]: _beside(picture, role) for role in roles}
 
     def read(self, name: str, files: Files) -> Stored:
         """Depth or normals, whichever was asked for."""
         image = images.read(files["picture"])
-        if "depth" in files:
-            depth = images.read_map(files["depth"]).values
+        if "depth map" in files:
+            depth = images.read_map(files["depth map"]).values
             return Stored(image, depth, images.read_map(files["depth mask"]).values > 0)
         normal = images.read_map(files["normal map"]).values
         return Stored(image, geometry.convert(normal[None], self.axes, "RUB")[0], (normal != 0).any(0, keepdim=True))

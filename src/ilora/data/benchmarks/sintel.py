@@ -8,7 +8,8 @@ rather than in any mixture. So both maps are read as sRGB codes, as the picture 
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ilora import images
@@ -59,21 +60,28 @@ class Sintel(Benchmark):
 
     def read(self, name: str, files: Files) -> Stored:
         """The sky and undefined albedo are not valid."""
-        image = images.read(files["picture"])
-        if "depth" in files:
-            depth = _depth(files["depth"])
-            return Stored(image, depth, depth < SKY)
-        code = contents.share(files[self.intrinsic])
-        defined = {"albedo": code > 0, "shading": code >= 0}[self.intrinsic]
-        return Stored(image, color.to_linear(code), defined.any(0, keepdim=True))
+        values, valid = {"depth": _depth, "albedo": _albedo, "shading": _shading}[self.intrinsic](files[self.intrinsic])
+        return Stored(images.read(files["picture"]), values, valid)
 
     def _folder(self, name: str) -> Path:
         """Where the pass ``name`` lies."""
         return contents.first([self.path / root / name for root in ROOTS])
 
 
-def _depth(path: Path) -> Float[Tensor, "1 h w"]:
-    """Depth of a .dpt file: tag, width and height, then floats row by row.
+def _albedo(path: Path) -> tuple[Float[Tensor, "3 h w"], Bool[Tensor, "1 h w"]]:
+    """Light, and where it is not black."""
+    code = contents.share(path)
+    return color.to_linear(code), (code > 0).any(0, keepdim=True)
+
+
+def _shading(path: Path) -> tuple[Float[Tensor, "3 h w"], Bool[Tensor, "1 h w"]]:
+    """Light, everywhere."""
+    light = color.to_linear(contents.share(path))
+    return light, torch.ones_like(light[:1], dtype=torch.bool)
+
+
+def _depth(path: Path) -> tuple[Float[Tensor, "1 h w"], Bool[Tensor, "1 h w"]]:
+    """Depth of a .dpt file (tag, width and height, then floats row by row), and where it ends before the sky.
 
     Raises:
         ValueError: another tag, or fewer floats than pixels.
@@ -82,4 +90,5 @@ def _depth(path: Path) -> Float[Tensor, "1 h w"]:
     if len(head) < HEADER or np.frombuffer(head, "<f4", 1)[0] != np.float32(TAG):
         raise ValueError(f"{path} must begin with the tag {TAG} of .dpt files; download it again")
     width, height = (int(side) for side in np.frombuffer(head, "<i4", 2, 4))
-    return contents.floats(path, height, width, skip=HEADER)
+    depth = contents.floats(path, height, width, skip=HEADER)
+    return depth, depth < SKY
