@@ -1,5 +1,6 @@
 """The evaluation normals of DSINE: integers in which black is nothing, floats, and an x axis to the left."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch.testing import assert_close
 
 from ilora.data import dataset
 from ilora.data.benchmarks.dsine import DsineNormals
-from tests.data.benchmarks import scene
+from tests.data.benchmarks import scene, test_oasis
 
 STORED = scene.normals() * (-1, 1, 1)  # LUB
 FLOOR = torch.from_numpy(scene.NORMAL).float()[:, None]
@@ -37,6 +38,15 @@ def test_floats(tmp_path: Path) -> None:
     example = DsineNormals(tmp_path, intrinsic="normal", split="test")[0]
     assert example.name == "corridor_01" and (~example.valid).nonzero().tolist() == [[0, 3, 4]]
     found = example.map[:, example.valid[0]]
+    assert_close(found, FLOOR.expand_as(found))
+
+
+def test_annotations_of_oasis_keep_their_own_axes(tmp_path: Path) -> None:
+    scene.save(tmp_path / "oasis/val/100277_DT_img.png", scene.noise())
+    (tmp_path / "oasis/val/100277_DT_normal.pkl").write_bytes(pickle.dumps(test_oasis.region()))
+    example = DsineNormals(tmp_path / "oasis", intrinsic="normal", split="test")[0]
+    found = example.map[:, example.valid[0]]
+    assert example.name == "val-100277_DT" and found.shape[1] == test_oasis.ROWS * test_oasis.COLUMNS - 1
     assert_close(found, FLOOR.expand_as(found))
 
 

@@ -1,7 +1,8 @@
-"""The normals that DSINE prepared for NYUv2, ScanNet, iBims-1 and Sintel, on which papers compare (``dsine_eval``).
+"""The normals that DSINE prepared for NYUv2, ScanNet, iBims-1, Sintel and OASIS, on which papers compare.
 
-PNG files hold (n + 1) / 2 in 8 or 16 bits, where black is not measured; EXR files hold n itself. The folder names the
-data set: give ``dsine_eval/nyuv2``, or the whole ``dsine_eval`` for all of them.
+PNG files hold (n + 1) / 2 in 8 or 16 bits, where black is not measured; EXR files hold n itself; those of OASIS are its
+own pickles, in its own axes, and are read as data (see ``inert``). The folder names the data set: give
+``dsine_eval/nyuv2``, or the whole ``dsine_eval`` for all of them.
 """
 
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import torch
 
 from ilora import images
+from ilora.data.benchmarks import oasis
 from ilora.data.benchmarks.base import Benchmark, Card, Files, Stored
 from ilora.ops import geometry
 
 AXES = "LUB"
-PICTURE, MAPS = "_img", ("_normal.png", "_normal.exr")
+PICTURE, MAPS = "_img", ("_normal.png", "_normal.exr", "_normal.pkl")
 
 
 class DsineNormals(Benchmark):
@@ -24,11 +26,11 @@ class DsineNormals(Benchmark):
         intrinsics=("normal",),
         splits=("test",),
         units="(n + 1) / 2 of integers, n itself in EXR",
-        axes=f"{AXES} in the camera: x left, y up, z towards the viewer",
+        axes=f"{AXES} in the camera: x left, y up, z towards the viewer; {oasis.AXES} in pickles",
         invalid="black in PNG, vectors shorter than a half in EXR",
         licence="that of each data set",
         home="github.com/baegwangbin/DSINE",
-        layout="[SET/]FOLDER/NAME_img.png (or .jpg) with NAME_normal.png or NAME_normal.exr beside it",
+        layout="[SET/]FOLDER/NAME_img.png (or .jpg) with NAME_normal.png, .exr or .pkl beside it",
     )
 
     def find(self) -> dict[str, Files]:
@@ -45,11 +47,14 @@ class DsineNormals(Benchmark):
 
     def read(self, name: str, files: Files) -> Stored:
         """In ilora's axes."""
+        image = images.read(files["picture"])
+        if files["normals"].suffix == oasis.SUFFIX:
+            return oasis.stored(files["normals"], image)
         stored = images.read_map(files["normals"])
         drawn = (stored.values != 0).any(0, keepdim=True)
         normal = stored.values if stored.full_scale is None else stored.values * (2 / stored.full_scale) - 1
         normal = geometry.convert(torch.where(drawn, normal, 0)[None], AXES, "RUB")[0]
-        return Stored(images.read(files["picture"]), normal, drawn)
+        return Stored(image, normal, drawn)
 
 
 def _stem(path: Path) -> Path:

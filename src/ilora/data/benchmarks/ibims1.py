@@ -22,7 +22,7 @@ class Ibims1(Benchmark):
         units="metres",
         axes="depth along the optical axis",
         invalid="0; and 0 in mask_invalid or in mask_transp, whose ones are what counts",
-        licence="for research; see the data set's page",
+        licence="see the data set's page",
         home="the iBims-1 page of the Technical University of Munich",
         layout=f"[{FOLDER}/]NAME.mat, each with the structure data ({', '.join(FIELDS)}, ...); {LIST} "
         "beside them or beside the folder",

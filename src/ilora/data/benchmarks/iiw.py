@@ -24,9 +24,9 @@ class IIW(Benchmark):
         units="judgements: darker of two points, by confidence",
         axes="points as shares of width and height, from the upper left",
         invalid="points that are not opaque, judgements without an answer or confidence",
-        licence="Creative Commons, each photograph its own; judgements Creative Commons Attribution 4.0",
+        licence="Creative Commons, each photograph its own; see the data set's page",
         home="opensurfaces.cs.cornell.edu/publications/intrinsic",
-        layout="[iiw-dataset/][data/]NUMBER.png with NUMBER.json beside it",
+        layout="[iiw-dataset/][data/]NUMBER.png with NUMBER.json beside it; all of them, since the split counts them",
     )
 
     def find(self) -> dict[str, Files]:

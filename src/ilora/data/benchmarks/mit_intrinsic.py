@@ -29,7 +29,7 @@ class MITIntrinsic(Benchmark):
         units="linear light, 16 bits; shading is grey",
         axes="none",
         invalid="0 in mask.png, around the object",
-        licence="none is stated; the authors ask for citation",
+        licence="see the data set's page",
         home="the intrinsic images page of Roger Grosse",
         layout="[data/]OBJECT/diffuse.png with reflectance.png, shading.png and mask.png",
     )

@@ -28,7 +28,7 @@ class NYUv2(Benchmark):
         units="metres in the MATLAB file, millimetres in extracted PNG files",
         axes="depth along the optical axis, in the colour camera",
         invalid="0",
-        licence="none is stated; the authors ask for citation",
+        licence="see the data set's page",
         home="the NYU Depth Dataset V2 page of New York University",
         layout=f"{LABELLED} with {SPLITS} (of the same page); or, extracted, [official_splits/]test/ROOM/rgb_N.jpg "
         "with sync_depth_N.png or depth_N.png beside it",

@@ -6,6 +6,7 @@ whole picture, is read in its place.
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +18,7 @@ from ilora.ops import geometry
 
 FOLDER = "OASIS_trainval"
 LISTS = {"train": "OASIS_train.csv", "validation": "OASIS_val.csv"}
+SUFFIX = ".pkl"  # of annotations
 AXES = "RDB"  # x right, y down, z towards the viewer
 REGION = ("min_y", "max_y", "min_x", "max_x", "normal")  # rows and columns, the last ones included
 
@@ -31,7 +33,7 @@ class Oasis(Benchmark):
         units="unit vectors",
         axes=f"{AXES} in the camera: x right, y down, z towards the viewer",
         invalid="(0, 0, 0), and all that is outside the region",
-        licence="Creative Commons Attribution 4.0 for the annotations; each photograph its own",
+        licence="that of the file LICENSE beside the data; each photograph its own",
         home="oasis.cs.princeton.edu",
         layout=f"[{FOLDER}/]OASIS_train.csv and OASIS_val.csv (columns Image and Normal); image/NAME.png and "
         "normal/NAME.pkl beside them",
@@ -51,10 +53,17 @@ class Oasis(Benchmark):
 
     def read(self, name: str, files: Files) -> Stored:
         """In ilora's axes."""
-        image, file = images.read(files["picture"]), files["normals"]
-        normal = images.read_map(file).values if file.suffix == ".npy" else _region(file, *image.shape[1:])
-        drawn = (normal != 0).any(0, keepdim=True)
-        return Stored(image, geometry.convert(normal[None], AXES, "RUB")[0], drawn)
+        return stored(files["normals"], images.read(files["picture"]))
+
+
+def stored(file: Path, image: Float[Tensor, "3 h w"]) -> Stored:
+    """The normals of an annotation, or of an array in its place, beside their picture.
+
+    Raises:
+        ValueError: the file is neither, or does not belong to the picture.
+    """
+    normal = _region(file, *image.shape[1:]) if file.suffix == SUFFIX else images.read_map(file).values
+    return Stored(image, geometry.convert(normal[None], AXES, "RUB")[0], (normal != 0).any(0, keepdim=True))
 
 
 def _map(annotation: Path) -> Path:
@@ -64,21 +73,21 @@ def _map(annotation: Path) -> Path:
 
 
 def _region(path: Path, height: int, width: int) -> Float[Tensor, "3 {height} {width}"]:
-    """Normals of a pickle in a picture of zeros.
+    """Normals of an annotation in a picture of zeros.
 
     Raises:
         ValueError: no such pickle, or its region is not inside the picture.
     """
-    stored = inert.read(path)
-    if not set(REGION) <= stored.keys():
-        raise ValueError(f"{path} must hold {', '.join(REGION)}, got {sorted(stored)}; download it again")
-    top, bottom, left, right = (int(stored[key]) for key in REGION[:4])
+    found = inert.read(path)
+    if not set(REGION) <= found.keys():
+        raise ValueError(f"{path} must hold {', '.join(REGION)}, got {sorted(found)}; download it again")
+    top, bottom, left, right = (int(found[key]) for key in REGION[:4])
     rows, columns = bottom - top + 1, right - left + 1
-    values = stored["normal"]
-    if values.shape != (rows, columns, 3) or min(top, left) < 0 or bottom >= height or right >= width:
+    values = found["normal"]
+    if np.shape(values) != (rows, columns, 3) or min(top, left) < 0 or bottom >= height or right >= width:
         raise ValueError(
             f"{path} must hold normals of rows {top} to {bottom} and columns {left} to {right} of a picture of "
-            f"{width} x {height} px, got {values.shape}; find the picture that it belongs to"
+            f"{width} x {height} px, got {np.shape(values)}; find the picture that it belongs to"
         )
     normal = torch.zeros(3, height, width)
     normal[:, top : bottom + 1, left : right + 1] = torch.from_numpy(values.astype("float32")).permute(2, 0, 1)
