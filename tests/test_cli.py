@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from ilora.cli import main
 from tests import world
+from tests.data.benchmarks import test_sintel
 
 COMMANDS = (
     "demo",
@@ -24,6 +25,7 @@ COMMANDS = (
     "export",
     "zoo",
     "scenes",
+    "data",
 )
 Command = Callable[..., tuple[int, str, str]]
 
@@ -54,9 +56,11 @@ def test_help_names_every_command(ilora: Command) -> None:
     for words in (["list"], ["show"], ["train"]):
         assert ilora("zoo", *words, "--help")[0] == 0
     assert ilora("scenes", "render", "--help")[0] == 0
+    for words in (["list"], ["check"], ["stats"]):
+        assert ilora("data", *words, "--help")[0] == 0
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("zoo", "scenes")])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("zoo", "scenes", "data")])
 def test_every_command_has_help(ilora: Command, command: str) -> None:
     code, told, _ = ilora(command, "--help")
     assert code == 0
@@ -120,6 +124,32 @@ def test_label(ilora: Command, folder: Path, tmp_path: Path) -> None:
     assert (code, told.startswith("2 labelled")) == (0, True)
     code, _, errors = ilora("label", *words, tmp_path / "none")
     assert (code, "expected photos or --generator, got neither" in errors) == (2, True)
+
+
+def test_a_published_data_set_from_its_check_to_a_table(ilora: Command, tmp_path: Path) -> None:
+    place = tmp_path / "films"
+    for name in ("alley_1", "bamboo_1", "cave_2", "alley_2"):
+        test_sintel.write(place, name)
+    assert "shading" in ilora("data", "list")[1] and "sky" in ilora("data", "list", "sintel")[1]
+
+    code, told, _ = ilora("data", "check", "sintel", place)
+    assert (code, "depth, train: 3 of 3 examples are whole" in told) == (0, True)
+    code, told, _ = ilora("data", "stats", f"sintel:{place}", "--split", "test", "--out", tmp_path / "sheet.png")
+    assert (code, "depth: all 1 examples, 80 x 48 px" in told, (tmp_path / "sheet.png").is_file()) == (0, True, True)
+
+    data, run = f"sintel:{place}", tmp_path / "run"
+    words = ["--generator", "toy", "--data", data, "--intrinsic", "depth", "--preset", "paper", "--steps", 1]
+    assert ilora("fit", *words, "--set", "batch=2", "--out", run)[0] == 0
+    code, told, _ = ilora("evaluate", "--adapter", run, "--data", data, "--no-controls")
+    assert (code, "mean training map" in told) == (0, True)
+
+    (place / "training/depth/alley_1/frame_0001.dpt").unlink()
+    code, told, _ = ilora("data", "check", "sintel", place, "--intrinsic", "depth", "--split", "train")
+    assert (code, "  training/depth/alley_1/frame_0001.dpt: the depth of" in told) == (1, True)
+    code, _, told = ilora("fit", *words, "--out", tmp_path / "other", "--dry-run")
+    assert (code, "1 of the 3 examples" in told) == (2, True)
+    with pytest.warns(UserWarning, match="are left out"):
+        assert ilora("fit", *words, "--out", tmp_path / "other", "--dry-run", "--on-problem", "skip")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ LAYERS = (
     ("records", "ops"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-OPTIONAL = ("OpenEXR", "diffusers", "drjit", "gradio", "huggingface_hub", "matplotlib", "mitsuba", "pyoidn", "scipy")
+OPTIONAL = ("OpenEXR", "diffusers", "drjit", "gradio", "h5py", "huggingface_hub", "matplotlib", "mitsuba", "pyoidn",
+            "scipy")  # fmt: skip
 HEAVY = (*OPTIONAL, "accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
 

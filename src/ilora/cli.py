@@ -20,6 +20,8 @@ zoo = typer.Typer(help="The embedded generators: cards, and how each was trained
 scenes = typer.Typer(help="Rendered rooms with exact ground truth.", no_args_is_help=True)
 app.add_typer(zoo, name="zoo")
 app.add_typer(scenes, name="scenes")
+datasets = typer.Typer(help="Published data sets and folders: what is there, and what is in it.", no_args_is_help=True)
+app.add_typer(datasets, name="data")
 
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the accelerator, if there is one.")]
@@ -39,7 +41,7 @@ def demo(out: Out = Path("demo")) -> None:
 def fit(
     out: Annotated[Path, typer.Option(help="Run folder to make, or with --resume to go on with.")],
     generator: Annotated[str | None, typer.Option(help=GENERATOR)] = None,
-    data: Annotated[str | None, typer.Option(help="'rooms', or a folder with images/, normals/, depths/, ...")] = None,
+    data: Annotated[str | None, typer.Option(help="'rooms', NAME:PATH of a data set, or a folder.")] = None,
     intrinsic: Annotated[str | None, typer.Option(help="normal, depth, albedo or shading.")] = None,
     rank: Annotated[int | None, typer.Option(help="Of the low-rank update.")] = None,
     labels: Annotated[int | None, typer.Option(help="Labelled images to use. Default: all.")] = None,
@@ -108,7 +110,7 @@ def predict(
 @app.command()
 def evaluate(
     adapter: Annotated[Path, typer.Option(help="Run folder.")],
-    data: Annotated[str, typer.Option(help="'rooms', or a folder.")] = "rooms",
+    data: Annotated[str, typer.Option(help="'rooms', NAME:PATH of a data set, or a folder.")] = "rooms",
     protocol: Annotated[str, typer.Option(help="How the maps are judged; 'ilora protocols' lists them.")] = "rooms",
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     json: Annotated[Path | None, typer.Option(help="Write all numbers here, and a CSV beside it.")] = None,
@@ -263,6 +265,50 @@ def scenes_render(
     done = write(out, count, **options, samples=samples, workers=workers)
     typer.echo(f"{done.rendered} rendered, {done.skipped} there already, {len(done.failed)} failed: {out}")
     raise typer.Exit(1 if done.failed else 0)
+
+
+@datasets.command("list")
+def data_list(
+    name: Annotated[str | None, typer.Argument(help="Data set to describe. Default: all, a line each.")] = None,
+) -> None:
+    """Published data sets that can be read as NAME:PATH; with a name, its units, axes, splits, licence and layout."""
+    from ilora.data import benchmarks
+
+    for line in benchmarks.listing() if name is None else benchmarks.described(name):
+        typer.echo(line)
+
+
+@datasets.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="Data set, as in 'ilora data list'.")],
+    path: Annotated[Path, typer.Argument(help="Folder that holds it.")],
+    intrinsic: Annotated[str | None, typer.Option(help="Default: every one that the data set has.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, validation, test or all. Default: each.")] = None,
+) -> None:
+    """What is missing of a published data set, file by file; exit code 1 if anything is."""
+    from ilora.data import benchmarks
+
+    found = benchmarks.check(name, path, intrinsic=intrinsic, split=split)
+    for line in (line for one in found for line in one.lines):
+        typer.echo(line)
+    raise typer.Exit(1 if any(one.problem or one.missing for one in found) else 0)
+
+
+@datasets.command("stats")
+def data_stats(
+    data: Annotated[str, typer.Argument(help="'rooms', NAME:PATH of a published data set, or a folder.")],
+    intrinsic: Annotated[str | None, typer.Option(help="Default: every one that the data has.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, validation, test or all. Default: all.")] = None,
+    images: Annotated[int, typer.Option(help="Examples to look at, evenly spread.", min=1)] = 100,
+    out: Annotated[Path | None, typer.Option(help="Write a sheet of pictures and maps here, a PNG.")] = None,
+) -> None:
+    """Ranges, units and valid share of maps, and whether floors point up; with --out, a sheet to see it on."""
+    from ilora.data.survey import survey
+
+    for line in (
+        line for one in survey(data, intrinsic=intrinsic, split=split, count=images, out=out) for line in one.lines
+    ):
+        typer.echo(line)
 
 
 def main() -> None:

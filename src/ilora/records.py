@@ -5,7 +5,7 @@ Legend for shapes: b images, c channels, h w pixels, n tokens.
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 Image = Float[Tensor, "b 3 h w"]  # sRGB, [-1, 1]
@@ -45,6 +45,37 @@ class Example:
     map: Float[Tensor, "c h w"]
     valid: Bool[Tensor, "1 h w"]
     painted: Painted | None = None
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """People's answers to which of two points of a picture lies on the darker surface; WHDR is computed from them.
+
+    Attributes:
+        points: x and y of both points, as shares of the picture's width and height from its upper left, [0, 1).
+        darker: 0 where both look the same, 1 where the first is darker, 2 where the second is.
+        weight: confidence in the answer, above 0.
+    """
+
+    points: Float[Tensor, "n 2 2"]
+    darker: Int64[Tensor, " n"]
+    weight: Float[Tensor, " n"]
+
+    def pixels(self, height: int, width: int) -> Int64[Tensor, "n 2 2"]:
+        """Row and column of both points in a picture of that size."""
+        size = self.points.new_tensor([height, width])
+        return (self.points.flip(-1) * size).long().minimum(size.long() - 1)  # (x, y) -> (row, column)
+
+
+@dataclass(frozen=True)
+class Judged(Example):
+    """A picture of which people judged pairs of points, and nobody measured a map: none of its pixels is valid.
+
+    Attributes:
+        judgements: of the picture.
+    """
+
+    judgements: Judgements
 
 
 @dataclass(frozen=True)

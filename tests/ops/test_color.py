@@ -72,3 +72,31 @@ def test_oklab_white_and_grey():
 def test_bytes_round_clip_and_turn_nan_black():
     rgb = torch.tensor([-1.0, 0.5, 2.0, float("nan")]).expand(1, 3, 1, 4)
     assert color.to_uint8(rgb)[0, 0, 0].tolist() == [0, 128, 255, 0]
+
+
+def test_exposure_shows_the_bright_tenth_by_hand():
+    light = torch.full((3, 3, 1, 11), 0.0)
+    light[0] = torch.arange(11) / 10  # grey: brightness is the value, and 9 of 11 pixels is the 90th percentile
+    light[1] = 5e-5
+    valid = torch.ones(3, 1, 1, 11, dtype=torch.bool)
+    valid[2] = False
+    factor = color.exposure(light, valid)
+    assert_close(factor, torch.tensor([0.8**2.2 / 0.9, 0.0, 1.0]))
+    shown = color.tonemapped(light * factor[:, None, None, None])
+    assert_close(shown[0, :, 0, 9], torch.full((3,), 0.8))
+    assert float(shown.max()) <= 1
+
+
+def test_exposure_looks_at_valid_pixels_alone():
+    light = torch.tensor([0.3, 0.6, torch.nan, torch.inf]).expand(1, 3, 1, 4)
+    valid = light[:, :1].isfinite()
+    assert_close(color.exposure(light, valid), torch.tensor([0.8**2.2 / 0.57]))
+    assert float(color.tonemapped(light)[0, 0, 0, 2]) == 0
+
+
+def test_exposure_does_not_depend_on_the_unit_of_light():
+    light = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    one, other = (color.tonemapped(unit * light * color.exposure(unit * light, valid)[:, None, None, None])
+                  for unit in (1, 40))  # fmt: skip
+    assert_close(one, other)

@@ -180,3 +180,23 @@ def test_axes_and_camera_agree_with_real_renderings():
     assert masked.median(geometry.angle(derived, normal), valid).item() < 4
     for axes in ("LUB", "RDF"):
         assert masked.median(geometry.angle(derived, geometry.convert(normal, axes, "RUB")), sideways).item() > 30
+
+
+def test_upward_counts_the_level_pixels_of_the_lower_third():
+    normal = torch.zeros(1, 3, 6, 4)
+    normal[:, 2] = 1  # walls
+    normal[0, :, 4:] = torch.tensor([0.0, 1.0, 0.0])[:, None, None]  # eight pixels of floor
+    normal[0, 1, 5, :2] = -1
+    normal[0, :, 0] = torch.tensor([0.0, -1.0, 0.0])[:, None]  # the ceiling does not count
+    valid = torch.ones(1, 1, 6, 4, dtype=torch.bool)
+    assert_close(geometry.upward(normal, valid), torch.tensor([6 / 8]))
+    valid[0, 0, 5] = False
+    assert_close(geometry.upward(normal, valid), torch.tensor([1.0]))
+    assert_close(geometry.upward(-normal, valid), torch.tensor([0.0]))
+
+
+def test_upward_without_floor_is_not_a_number():
+    wall = torch.tensor([0.0, 0.1, 0.99]).view(1, 3, 1, 1).expand(2, 3, 6, 4)
+    valid = torch.ones(2, 1, 6, 4, dtype=torch.bool)
+    assert geometry.upward(wall, valid).isnan().all()
+    assert geometry.upward(torch.rand(1, 3, 6, 4), torch.zeros(1, 1, 6, 4, dtype=torch.bool)).isnan().all()

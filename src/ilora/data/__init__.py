@@ -1,4 +1,4 @@
-"""Labelled pictures: the shipped benchmark and users' folders, the cache of what is computed from them, transforms."""
+"""Labelled pictures: the shipped benchmark, published data sets and users' folders; caches and transforms of them."""
 
 import warnings
 from typing import TYPE_CHECKING
@@ -12,22 +12,28 @@ ON_PROBLEM = ("refuse", "skip")
 
 
 def dataset(name_or_path: str, *, intrinsic: str, split: str = "train", on_problem: str = "refuse") -> "Dataset":
-    """The data set "rooms" (shipped with the package), or a folder of the user's after a check of all its files.
+    """The data set "rooms" (shipped with the package), a published one, or a folder of the user's after a check.
 
     Args:
-        name_or_path: "rooms", or the path of a folder (write ``./rooms`` for one of that name).
+        name_or_path: "rooms"; "NAME:PATH" for a published data set (see ``ilora.data.benchmarks``), whose files are
+            looked for and not opened; or the path of a folder (write ``./rooms`` for one of that name), of which all
+            files are read once.
         intrinsic: normal, depth, albedo or shading.
-        split: train, validation or test; "all" for every example of a folder.
-        on_problem: "refuse" to raise where ``check`` finds anything, "skip" to warn and leave those examples out.
+        split: train, validation or test; "all" for every example of a folder or a published data set.
+        on_problem: "refuse" to raise where files are missing or wrong, "skip" to warn and leave those examples out.
 
     Raises:
         ValueError: an unknown word, an empty or missing folder, or problems, listed file by file.
     """
-    from ilora.data import folder, generated, problems, rooms_benchmark
+    from ilora.data import benchmarks, folder, generated, problems, rooms_benchmark
 
     checks.choice("on_problem", on_problem, known=ON_PROBLEM)
     if str(name_or_path) == rooms_benchmark.NAME:
         return rooms_benchmark.Rooms(intrinsic=intrinsic, split=split)
+    published = benchmarks.named(str(name_or_path))
+    if published is not None:
+        name, path = published
+        return benchmarks.opened(name, path, intrinsic=intrinsic, split=split, on_problem=on_problem)
     kind = generated.Generated if generated.has_codes(name_or_path) else folder.Folder
     examples = kind(name_or_path, intrinsic=intrinsic, split=split)
     for note in examples.notes:

@@ -3,12 +3,15 @@
 import math
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
+
+from ilora.ops import masked
 
 # IEC 61966-2-1:1999, sRGB: a line below the knee, a power above it.
 _SLOPE, _OFFSET, _GAMMA = 12.92, 0.055, 2.4
 _KNEE_LINEAR, _KNEE_CODED = 0.0031308, 0.04045
+_BRIGHT, _LEVEL, _DISPLAY, _DARK = 0.9, 0.8, 2.2, 1e-4  # of tonemapping: quantile, its code, gamma, least brightness
 
 
 def to_srgb(linear: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -27,6 +30,24 @@ def luminance(linear: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
     """Relative luminance of linear RGB with sRGB's primaries (ITU-R BT.709)."""
     weights = linear.new_tensor([0.2126, 0.7152, 0.0722])
     return (linear * weights[:, None, None]).sum(1, keepdim=True)
+
+
+def exposure(linear: Float[Tensor, "b 3 h w"], valid: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+    """Factor of each image by which ``tonemapped`` shows the 90th percentile of its brightness as 0.8.
+
+    Li and Snavely 2018, *CGIntrinsics*, as in Hypersim's toolkit: brightness by CCIR 601; 1 without a valid pixel, 0
+    for an image in the dark.
+    """
+    weights = linear.new_tensor([0.3, 0.59, 0.11])
+    brightness = torch.where(valid, (linear * weights[:, None, None]).sum(1, keepdim=True), 0)
+    bright = masked.quantile(brightness, valid, q=_BRIGHT)
+    factor = _LEVEL**_DISPLAY / torch.where(bright < _DARK, torch.inf, bright)
+    return torch.where(valid.flatten(1).any(1), factor, 1)
+
+
+def tonemapped(exposed: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Code of light times its ``exposure``, 0 to 1, under a gamma of 2.2; NaN is black."""
+    return exposed.nan_to_num(0).clamp(0, 1) ** (1 / _DISPLAY)
 
 
 def from_oklab(lab: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:

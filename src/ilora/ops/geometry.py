@@ -72,6 +72,17 @@ def _axes(name: str) -> list[tuple[int, int]]:
     return axes
 
 
+def upward(normal: Float[Tensor, "b 3 h w"], valid: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+    """Share of each image's floor that points up; NaN for an image without.
+
+    Pictures are mostly taken upright, so floor is what is level in the lower third: valid pixels there whose normal
+    (RUB, unit length) leans up or down by more than 30 deg.
+    """
+    low = torch.arange(normal.shape[2], device=normal.device)[:, None] >= normal.shape[2] * 2 // 3
+    floor = valid & low & (normal[:, 1:2].abs() > 0.5)
+    return masked.mean((normal[:, 1:2] > 0).to(normal.dtype), floor)
+
+
 def rays(camera: Float[Tensor, "b 3 3"], height: int, width: int) -> Float[Tensor, "b 3 h w"]:
     """Points at planar depth 1 that each pixel's centre looks at, RUB; the third component is -1.
 
