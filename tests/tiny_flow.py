@@ -1,7 +1,8 @@
 """Tiny random checkpoints of the diffusion transformers, of their real classes, written as diffusers folders.
 
 ``write(family, folder)`` makes one of ``FAMILIES``. Their networks have the published structure (streams, packing, time
-convention, guidance input) at width 16 to 32; codecs have cells of 2 px, and the pictures that they are made for 32 px.
+convention, guidance input) at width 16 to 32; codecs have cells of 2 px. A picture has ``SIDES`` or ``SIDE``
+pixels; set ``generator.resolution`` to that for Qwen-Image, whose files do not tell.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from tests import tiny
 
-SIDE = 32  # of the pictures [px]
+SIDES = {"sana": 32}  # of the pictures [px]; its pipeline takes multiples of 32 only
+SIDE = 16  # of those of the others
 CHAT = "{% for message in messages %}{{ message.content }} {% endfor %}"  # the prompt and nothing else
 EULER = {"num_train_timesteps": 1000, "shift": 3.0}
 
@@ -239,7 +241,7 @@ def _sana(tokenizer: CLIPTokenizer, tokens: int) -> Any:
             cross_attention_head_dim=8,
             cross_attention_dim=16,
             caption_channels=16,
-            sample_size=SIDE // 2,
+            sample_size=SIDES["sana"] // 2,
             timestep_scale=0.5,
         ),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(**EULER),

@@ -134,6 +134,7 @@ class FitConfig(Configuration):
     timestep: int = 999
     readout_image: float | None = 0.0
     readout_output: float | None = 1.0
+    readout_auto: bool = False  # the three above are fitted to labels first, and then stand here
 
     steps: int = 1000  # updates
     batch: int = 8  # images an update

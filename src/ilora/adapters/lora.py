@@ -61,7 +61,7 @@ def attach(network: nn.Module, config: AdapterConfig, targets: str | Sequence[st
 
     Args:
         targets: regular expression over whole module names, or the names' last parts; only linear and convolution
-            layers count. The controls ignore it: all weights learn.
+            layers count, without grouped ones. The controls ignore it: all weights learn.
         seed: draws the adapter, or the network itself for ``scratch``; the global random state is left as it was.
 
     Raises:

@@ -237,10 +237,8 @@ def quiet() -> Iterator[None]:
     from diffusers.utils import logging as remarks
     from transformers.utils import logging as bars
 
-    level, drawn = (
-        remarks.get_verbosity(),
-        [library for library in (remarks, bars) if library.is_progress_bar_enabled()],
-    )
+    level = remarks.get_verbosity()
+    drawn = [library for library in (remarks, bars) if library.is_progress_bar_enabled()]
     remarks.set_verbosity_error()
     for library in drawn:
         library.disable_progress_bar()

@@ -1,8 +1,8 @@
 """What a pipeline of diffusers tells its denoiser besides latent and time: captured from the pipeline itself.
 
 The pipeline is called as anybody would call it; a hook on the denoiser takes the arguments of the first call and ends
-the pipeline there. So whatever a family conditions on (text, pooled text, positions, sizes, masks, guidance) comes in the
-form that its own code makes, and none of it is written down again here.
+the pipeline there. So whatever a family conditions on (text, pooled text, positions, sizes, masks, guidance) comes
+in the form that its own code makes, and none of it is written down again here.
 """
 
 import copy

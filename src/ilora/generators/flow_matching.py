@@ -8,6 +8,7 @@ is left of a family is a row of a table (``flow_families.py``).
 import json
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,7 @@ from ilora.records import Code, Image, Loss, Valid
 
 SIDE = 1024  # of the pictures of families whose files do not tell [px]
 KEPT = 32  # sizes and prompts whose captured arguments stay in memory
+REMEDY = "take the readout flow_clean or auto"
 LIBRARIES = ("diffusers", "transformers")  # whose classes a pipeline may be made of
 
 
@@ -129,8 +131,10 @@ class FlowMatching:
         self.pipeline.encode_prompt = self.prompts.at(self.network)
         with torch.no_grad(), disabled(self.network):
             latents = self.pipeline(prompt=words, generator=draws, **options).images
-            cells = self.resolution // self.factor
-            code = self.family.packing.unpack(latents, cells, cells).float()  # [b, c, rows, columns]
+            if self.family.folded and latents.ndim == 4:  # FLUX.2 Klein hands out the codec's own latents
+                code = self._normalised(latents)
+            else:
+                code = self.family.packing.unpack(latents, *[self.resolution // self.factor] * 2).float()
             return self.decode(code).clamp(-1, 1), code
 
     @torch.no_grad()
@@ -140,9 +144,7 @@ class FlowMatching:
         picture = image.to(weight.device, weight.dtype)
         encoded = self.codec.encode(picture[:, :, None] if self.family.video else picture)  # [b, 3, 1, h, w] of a video
         latent = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mode()
-        latent = latent[:, :, 0] if self.family.video else latent  # [b, c, rows, columns]
-        latent = fold(latent) if self.family.folded else latent
-        return (latent.float() - self._mean) / self._deviation
+        return self._normalised(latent[:, :, 0] if self.family.video else latent)
 
     def target(self, image: Image) -> Code:
         """The same as ``encode``."""
@@ -161,7 +163,12 @@ class FlowMatching:
         return self.decode(self.paint(code))
 
     def loss(self, code: Code, target: Code, valid: Valid) -> Loss:
-        """Mean squared error of the painted latent over valid cells."""
+        """Mean squared error of the painted latent over valid cells; a readout of the wrong sign is told."""
+        image, output = self.readout.image, self.readout.output
+        if image == 0 and (output or 0) * (self.family.sign or 0) < 0:
+            warnings.warn(
+                f"{self.name} begins with the negative picture where x = {output:g} o; {REMEDY}", stacklevel=2
+            )
         painted = self.paint(code)
         return latent_loss(painted, target.to(painted.device), valid.to(painted.device))
 
@@ -174,6 +181,10 @@ class FlowMatching:
         latent = code.to(next(self.network.parameters()).device)
         painted = self._network(latent, self.readout.timestep)
         return image * latent.float() + output * painted.float()
+
+    def _normalised(self, latent: Tensor) -> Code:
+        """The codec's own latent [b, c, rows, columns] as the network sees it, folded where it is."""
+        return ((fold(latent) if self.family.folded else latent).float() - self._mean) / self._deviation
 
     def _network(self, latent: Float[Tensor, "b c rows columns"], timestep: float) -> Float[Tensor, "b c rows columns"]:
         """Output of the network in its own type, called as its pipeline calls it."""
