@@ -148,12 +148,34 @@ def _flux(tokenizer: CLIPTokenizer, tokens: int) -> Any:
     )
 
 
-def _flux2(tokenizer: CLIPTokenizer, tokens: int) -> Any:
+def _flux2_klein(tokenizer: CLIPTokenizer, tokens: int) -> Any:
+    text = _qwen3(tokens, transformers.Qwen3ForCausalLM, layers=28)  # its states 9, 18 and 27 are read
+    return diffusers.Flux2KleinPipeline(**_flux2(guided=False), text_encoder=text, tokenizer=tokenizer)
+
+
+def _flux2_dev(tokenizer: CLIPTokenizer, tokens: int) -> Any:
+    text = {
+        "model_type": "mistral",
+        "vocab_size": tokens,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_hidden_layers": 31,  # its states 10, 20 and 30 are read
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 4,
+    }
+    sight = {"model_type": "pixtral", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = transformers.Mistral3Config(text_config=text, vision_config={**sight, "num_attention_heads": 2})
+    model = transformers.Mistral3ForConditionalGeneration(config)
+    return diffusers.Flux2Pipeline(**_flux2(guided=True), text_encoder=model, tokenizer=tokenizer)
+
+
+def _flux2(*, guided: bool) -> dict[str, Any]:
     codec = diffusers.AutoencoderKLFlux2(**_levels(diffusers.AutoencoderKLFlux2), latent_channels=4)
     codec.bn.running_mean.copy_(torch.randn(16))
     codec.bn.running_var.copy_(torch.rand(16) + 0.5)
-    return diffusers.Flux2KleinPipeline(
-        transformer=diffusers.Flux2Transformer2DModel(
+    return {
+        "transformer": diffusers.Flux2Transformer2DModel(
             in_channels=16,
             num_layers=1,
             num_single_layers=1,
@@ -162,13 +184,11 @@ def _flux2(tokenizer: CLIPTokenizer, tokens: int) -> Any:
             joint_attention_dim=24,  # three layers' states of 8
             timestep_guidance_channels=32,
             axes_dims_rope=(4, 4, 4, 4),
-            guidance_embeds=False,
+            guidance_embeds=guided,
         ),
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(**EULER, use_dynamic_shifting=True),
-        vae=codec,
-        text_encoder=_qwen3(tokens, transformers.Qwen3ForCausalLM, layers=28),  # its states 9, 18 and 27 are read
-        tokenizer=tokenizer,
-    )
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(**EULER, use_dynamic_shifting=True),
+        "vae": codec,
+    }
 
 
 def _qwen_image(tokenizer: CLIPTokenizer, tokens: int) -> Any:
@@ -293,10 +313,11 @@ def _pixart_sigma(tokenizer: CLIPTokenizer, tokens: int) -> Any:
 BUILDERS: dict[str, Callable[[CLIPTokenizer, int], Any]] = {
     "sd3": _sd3,
     "flux": _flux,
-    "flux2": _flux2,
+    "flux2": _flux2_klein,
     "qwen-image": _qwen_image,
     "z-image": _z_image,
     "sana": _sana,
     "pixart-sigma": _pixart_sigma,
 }
 FAMILIES = tuple(BUILDERS)
+BUILDERS |= {"flux2-dev": _flux2_dev}  # the same network behind another text encoder, with a guidance input

@@ -87,7 +87,8 @@ class Words:
     @torch.no_grad()
     def _encode(self, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         self._pipeline = self._pipeline or self._load()
-        return self._pipeline.encode_prompt(*copy.deepcopy(given), **copy.deepcopy(named), device=torch.device("cpu"))
+        with torch.autocast("cpu", enabled=False):  # a training step may be the first to ask, and must not round words
+            return self._pipeline.encode_prompt(*copy.deepcopy(given), **copy.deepcopy(named), device="cpu")
 
 
 def _placed(tensor: Tensor, weight: Tensor) -> Tensor:

@@ -42,7 +42,6 @@ from ilora.records import Code, Image, Loss, Valid
 
 SIDE = 1024  # of the pictures of families whose files do not tell [px]
 KEPT = 32  # sizes and prompts whose captured arguments stay in memory
-REMEDY = "take the readout flow_clean or auto"
 LIBRARIES = ("diffusers", "transformers")  # whose classes a pipeline may be made of
 
 
@@ -166,9 +165,8 @@ class FlowMatching:
         """Mean squared error of the painted latent over valid cells; a readout of the wrong sign is told."""
         image, output = self.readout.image, self.readout.output
         if image == 0 and (output or 0) * (self.family.sign or 0) < 0:
-            warnings.warn(
-                f"{self.name} begins with the negative picture where x = {output:g} o; {REMEDY}", stacklevel=2
-            )
+            remedy = "take the readout flow_clean or auto"
+            warnings.warn(f"{self.name} begins at the negative picture with x = {output:g} o; {remedy}", stacklevel=2)
         painted = self.paint(code)
         return latent_loss(painted, target.to(painted.device), valid.to(painted.device))
 
