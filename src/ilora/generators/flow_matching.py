@@ -219,10 +219,10 @@ class FlowMatching:
         tokens, pixels = (getattr(part.config, "sample_size", None) for part in (self.network, self.codec))
         return tokens * self._side if tokens else pixels or SIDE
 
-    def _stock(self, parts: dict[str, Any], **options: Any) -> Any:
+    def _stock(self, parts: dict[str, Any]) -> Any:
         """The stock pipeline of the folder with these parts instead of its own, and without text encoders."""
         empty = {name: None for name, value in self._index.items() if isinstance(value, list) and name != "scheduler"}
-        return _open(self._folder, self._index, {**empty, **parts, **options})
+        return _open(self._folder, self._index, {**empty, **parts})
 
     def _texts(self) -> Any:
         """The stock pipeline with text encoders only, on the CPU: bfloat16 where they are stored so, else float32."""
