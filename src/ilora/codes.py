@@ -4,13 +4,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ilora.data.base import Dataset
+from ilora.config import FitConfig
+from ilora.data.base import Dataset, Subset
 from ilora.data.cache import Cache
 from ilora.data.transforms import mirror, square
-from ilora.generators.base import Generator
+from ilora.generators.base import Denoiser, Generator
+from ilora.generators.readout import fitted
 from ilora.intrinsics.base import Intrinsic
 from ilora.records import Code, Example, Record
 from ilora.run import progress
+
+READOUT_IMAGES = 32  # labels that a readout is fitted to
 
 
 def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored: bool) -> Record:
@@ -44,6 +48,27 @@ def stored(generator: Generator, example: Example) -> Code | None:
     height, width = example.image.shape[-2:]
     mine = example.painted is not None and example.painted.generator == generator.fingerprint
     return example.painted.code[None] if mine and height == width else None
+
+
+def with_fitted_readout(
+    config: FitConfig, generator: Generator, kind: Intrinsic, examples: Dataset
+) -> tuple[FitConfig, str]:
+    """The configuration with the readout that fits the first ``READOUT_IMAGES`` labels, and a line that tells it.
+
+    Raises:
+        ValueError: the generator's network has no time steps, so that there is nothing to read.
+    """
+    if not isinstance(generator, Denoiser):
+        raise ValueError(f"readout auto needs a network with time steps, got {generator.name}; leave readout out")
+    some = Subset(examples, list(range(min(READOUT_IMAGES, len(examples)))))
+    readout, rest = fitted(generator, encode(generator, kind, some, mirrored=False), masked=config.masked)
+    tried = ", ".join(f"{share:.3f} at {timestep}" for timestep, share in rest.items())
+    told = (
+        f"readout from {len(some)} labels: timestep {readout.timestep}, x = {readout.image:g} z + {readout.output:g} o "
+        f"(share of the target's power that is left, by timestep: {tried})"
+    )
+    fields = {"timestep": readout.timestep, "readout_image": readout.image, "readout_output": readout.output}
+    return config.replace(**fields, readout_auto=False), told
 
 
 def placed(records: Record, device: torch.device) -> Record:

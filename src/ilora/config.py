@@ -91,8 +91,8 @@ class Readout(Configuration):
     """How a diffusion network's output o and its input latent z become the clean latent: x = image * z + output * o.
 
     ``image`` and ``output`` left at None follow the network's prediction type at ``timestep``:
-    epsilon (z - sigma o) / alpha, velocity alpha z - sigma o, sample o. With ``image`` given, ``output`` left at None
-    is the sign of the clean latent in o: -1 for velocity, else 1.
+    epsilon (z - sigma o) / alpha, velocity alpha z - sigma o, sample o, a flow's velocity z - timestep / 1000 o. With
+    ``image`` given, ``output`` left at None is the sign of the clean latent in o: -1 for velocities, else 1.
     """
 
     timestep: int = 999  # of 1000, given to the network
@@ -134,6 +134,7 @@ class FitConfig(Configuration):
     timestep: int = 999
     readout_image: float | None = 0.0
     readout_output: float | None = 1.0
+    readout_auto: bool = False  # the three above are fitted to labels first, and then stand here
 
     steps: int = 1000  # updates
     batch: int = 8  # images an update

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ilora import images, tensors
 from ilora.adapters import controls, file, lora
-from ilora.codes import batch, encode, mean_map, placed, stored
+from ilora.codes import batch, encode, mean_map, placed, stored, with_fitted_readout
 from ilora.config import FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset, Subset, select
@@ -25,7 +25,7 @@ from ilora.generators.base import Generator
 from ilora.intrinsics import intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color
-from ilora.presets import learning_rate, preset, rate
+from ilora.presets import learning_rate, named_readout, preset, rate
 from ilora.records import Loss, Record
 from ilora.run import (
     Run,
@@ -75,8 +75,8 @@ def configure(out: Path | str, given: dict[str, Any], *, resume: bool = False) -
 
     Args:
         out: run folder.
-        given: fields of ``FitConfig``; the others come from the preset (``default`` if none is given), or with
-            ``resume`` from the run.
+        given: fields of ``FitConfig``, or the name of a ``readout``; the others come from the preset (``default`` if
+            none is given), or with ``resume`` from the run.
         resume: go on with the run in ``out``, if there is one.
 
     Raises:
@@ -84,7 +84,7 @@ def configure(out: Path | str, given: dict[str, Any], *, resume: bool = False) -
     """
     saved = Run(Path(out)).config
     if resume and saved.is_file():
-        return FitConfig.read(read_json(saved)).replace(**given)
+        return FitConfig.read(read_json(saved)).replace(**named_readout(given))
     return preset(**{"name": given.get("preset", "default")} | {k: v for k, v in given.items() if k != "preset"})
 
 
@@ -129,6 +129,11 @@ def fit(
     found = {"lr": learning_rate(config, size), "precision": precision(config, size, team.device)}
     config = config.replace(labels=len(examples), **found)
     source = {"name": config.data, "fingerprint": examples.fingerprint, "labels": examples.names}
+    if config.readout_auto and not dry_run:
+        with team.first():
+            config, told = with_fitted_readout(config, generator, kind, examples)
+        generator.readout = config.readout
+        team.say(told)
     if dry_run:
         count = adapt(generator, config)
         team.say(json.dumps({"config": config.write(), "data": source, "device": str(team.device)}, indent=2))

@@ -75,15 +75,41 @@ PRESETS = {
 }
 
 
+# Named readouts x = image * z + output * o. None leaves a weight to what the network predicts.
+READOUTS = {
+    "paper": {"timestep": 999, "readout_image": 0.0, "readout_output": 1.0},  # the output is the clean latent
+    "native": {"timestep": 999, "readout_image": None, "readout_output": None},  # what the output stands for by itself
+    "flow_clean": {"timestep": 1, "readout_image": 0.0, "readout_output": None},  # with the clean latent's sign in it
+    "auto": {"readout_auto": True},  # fitted to labels, see ilora.generators.readout.fitted
+}
+
+
 def preset(name: str, **changes: Any) -> FitConfig:
     """The configuration that a preset stands for, with some fields changed.
+
+    Args:
+        changes: fields of ``FitConfig``, and ``readout``: a name among ``READOUTS``.
 
     Raises:
         ValueError: there is no preset of that name, no field of that name, or a value outside its range.
     """
     if name not in PRESETS:
         raise ValueError(f"expected a preset among {', '.join(PRESETS)}, got {name!r}")
-    return FitConfig.read({"preset": name, **PRESETS[name].fields, **changes})
+    return FitConfig.read({"preset": name, **PRESETS[name].fields, **named_readout(changes)})
+
+
+def named_readout(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with ``readout``, where it is among them, replaced by those that it names; fields given beside it win.
+
+    Raises:
+        ValueError: there is no readout of that name.
+    """
+    if "readout" not in fields:
+        return fields
+    name, others = fields["readout"], {field: value for field, value in fields.items() if field != "readout"}
+    if name not in READOUTS:
+        raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {name!r}")
+    return {"readout_auto": False, **READOUTS[name], **others}
 
 
 def learning_rate(config: FitConfig, weights: int) -> float:

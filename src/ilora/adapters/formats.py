@@ -28,7 +28,8 @@ _PART = re.compile(
     r"|(?P<kohya>.+)\.(?P<scalar>alpha|dora_scale)"
 )
 _PARTS = {"A": "down", "B": "up", "magnitude_vector": "magnitude", "dora_scale": "magnitude"}  # others keep their name
-_PREFIXES = ("base_model.model.", "unet.", "lora_unet_")
+_PREFIXES = ("base_model.model.", "unet.", "transformer.", "lora_unet_")
+_UNET = re.compile(r"(down_blocks|mid_block|up_blocks|conv_in|conv_out|time_embedding|add_embedding)\.")
 _FLAT = {  # kohya on Stable Diffusion XL: a residual block's layers in the original layout, dots flattened
     "in_layers_2": "conv1",
     "out_layers_3": "conv2",
@@ -70,6 +71,7 @@ def read(path: Path, network: nn.Module) -> tuple[dict[str, Tensor], AdapterConf
     flat = {name.replace(".", "_"): name for name in known}
     for key, tensor in weights.items():
         name, part = _split(key)
+        name = f"{name}.0" if name.endswith("to_out") and name not in known else name
         name = name if name in known else flat.get(_original(name.replace(".", "_"), per_block), name)
         if name not in known:
             raise ValueError(f"{path} adapts {key!r}, which this {type(network).__name__} has no layer for")
@@ -95,8 +97,8 @@ def export(adapter: Path, to: str, out: Path) -> Path:
         The file with the weights.
 
     Raises:
-        ValueError: an unknown format, or an adapter that the format cannot hold: one whose every weight moved, or DoRA
-            for kohya, whose readers disagree about the magnitudes (diffusers drops them).
+        ValueError: an unknown format, or an adapter that the format cannot hold: one whose every weight moved; for
+            kohya DoRA, whose readers disagree about the magnitudes (diffusers drops them), or a transformer's.
     """
     if to not in FORMATS:
         raise ValueError(f"an adapter is exported to one of {', '.join(FORMATS)}, got {to!r}")
@@ -106,6 +108,9 @@ def export(adapter: Path, to: str, out: Path) -> Path:
         raise ValueError(f"{to} holds low-rank changes, got an adapter that moves all weights ({config.method!r})")
     if to == "kohya" and config.method == "dora":
         raise ValueError(f"{to} has no agreed form of DoRA, got an adapter of method 'dora'; use diffusers or peft")
+    denoiser = "unet" if any(_UNET.match(key) for key in weights) else "transformer"
+    if to == "kohya" and denoiser == "transformer":
+        raise ValueError(f"{to} has names for U-Nets only, got an adapter of a transformer; use diffusers or peft")
     scale = _scale(config.rank, config.rank if config.alpha is None else config.alpha, config.method == "rslora")
     weights = {key: tensor * scale if key.endswith("lora_B.weight") else tensor for key, tensor in weights.items()}
     out.mkdir(parents=True, exist_ok=True)
@@ -115,7 +120,7 @@ def export(adapter: Path, to: str, out: Path) -> Path:
         path, named = out / _NAMES[0], {f"base_model.model.{key}": tensor for key, tensor in weights.items()}
         _write_peft_settings(out / "adapter_config.json", sorted({_split(key)[0] for key in weights}), config)
     else:
-        path, named = out / _NAMES[1], {f"unet.{key}": tensor for key, tensor in weights.items()}
+        path, named = out / _NAMES[1], {f"{denoiser}.{key}": tensor for key, tensor in weights.items()}
     tensors.write(path, named, file.header(about))
     return path
 
@@ -131,7 +136,7 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     packed = json.loads(header.get("lora_adapter_metadata", "{}"))
     beside = path.with_name("adapter_config.json")
     settings = json.loads(beside.read_text()) if beside.exists() else {}
-    return weights, settings | {key.removeprefix("unet."): value for key, value in packed.items()}
+    return weights, settings | {re.sub(r"^(unet|transformer)\.", "", key): value for key, value in packed.items()}
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -143,7 +148,6 @@ def _split(key: str) -> tuple[str, str]:
     if not found or name.startswith(("lora_te", "text_encoder")):
         raise ValueError(f"only LoRA and DoRA of the denoiser's layers can be read, got a tensor named {key!r}")
     name = name.replace(".processor", "")
-    name = f"{name}.0" if name.endswith("to_out") else name
     part = found["part"] or found["scalar"]
     return name, _PARTS.get(part, part)
 

@@ -61,7 +61,7 @@ def attach(network: nn.Module, config: AdapterConfig, targets: str | Sequence[st
 
     Args:
         targets: regular expression over whole module names, or the names' last parts; only linear and convolution
-            layers count. The controls ignore it: all weights learn.
+            layers count, without grouped ones. The controls ignore it: all weights learn.
         seed: draws the adapter, or the network itself for ``scratch``; the global random state is left as it was.
 
     Raises:
@@ -222,7 +222,8 @@ def _layers(network: nn.Module) -> list[tuple[str, LoraLayer]]:
 def _select(network: nn.Module, targets: str | Sequence[str]) -> str:
     """The expression that matches exactly the linear and convolution layers that ``targets`` asks for."""
     pattern = targets if isinstance(targets, str) else rf"(.*\.)?({'|'.join(map(re.escape, targets))})"
-    known = [name for name, module in network.named_modules() if isinstance(module, ADAPTABLE)]
+    layers = ((name, module) for name, module in network.named_modules() if isinstance(module, ADAPTABLE))
+    known = [name for name, module in layers if getattr(module, "groups", 1) == 1]  # PEFT cannot merge grouped ones
     chosen = [name for name in known if re.fullmatch(pattern, name)]
     if not chosen:
         raise ValueError(

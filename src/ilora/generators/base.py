@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ilora.config import Readout
 from ilora.records import Code, Image, Loss, Valid
@@ -60,4 +61,13 @@ class Generator(Protocol):
 
     def loss(self, code: Code, target: Code, valid: Valid) -> Loss:
         """Native objective, one number an image; cells outside ``valid`` do not count."""
+        ...
+
+
+@runtime_checkable
+class Denoiser(Generator, Protocol):
+    """A generator whose network goes from latent to latent at a time step, so that its output is read."""
+
+    def paint(self, code: Code) -> Float[Tensor, "b c rows columns"]:
+        """The clean latent that the network's output stands for under ``readout``, float32."""
         ...

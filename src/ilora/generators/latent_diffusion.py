@@ -2,21 +2,22 @@
 latents, text conditioning. One pass of the U-Net on the clean latent of a picture is what adapters learn to change."""
 
 import inspect
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ilora import generators
 from ilora.adapters.lora import disabled
 from ilora.config import Readout
-from ilora.generators.checkpoints import Parts, codec_factor, fingerprint, open_checkpoint
+from ilora.generators.checkpoints import Parts, aligned, codec_factor, fingerprint, open_checkpoint
 from ilora.generators.objective import latent_loss
 from ilora.generators.prompts import Condition, Prompts
+from ilora.generators.readout import coefficients
+from ilora.generators.sizes import nearest
 from ilora.records import Code, Image, Loss, Valid
 
 ATTENTION = r"(.*\.)?to_(q|k|v|out\.0)"
@@ -47,8 +48,8 @@ class LatentDiffusion:
         _check(name, parts)
         self.name = name
         self.resolution = parts.resolution
-        self.network = _aligned(parts.network.requires_grad_(False).to(device).eval())
-        self.codec = _aligned(parts.codec.requires_grad_(False).to(device).eval())
+        self.network = aligned(parts.network.requires_grad_(False).to(device).eval())
+        self.codec = aligned(parts.codec.requires_grad_(False).to(device).eval())
         self.scheduler = parts.scheduler
         self.readout = readout
         self.prompts = Prompts(parts.text, lambda: (self.fingerprint, *parts.words))
@@ -68,18 +69,8 @@ class LatentDiffusion:
         self._asked, self._here = self.prompts(prompt), None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Sides as multiples of ``factor`` with about the area of the training images and the nearest aspect ratio.
-
-        Of the four sizes around the exact one, that with the least error of the aspect ratio.
-        """
-        scale = self.resolution / math.sqrt(height * width)
-
-        def around(side: int) -> list[int]:
-            exact = side * scale / self.factor
-            return [self.factor * max(1, cells) for cells in (math.floor(exact), math.ceil(exact))]
-
-        sizes = [(rows, columns) for rows in around(height) for columns in around(width)]
-        return min(sizes, key=lambda size: abs(math.log(size[0] * width / (size[1] * height))))
+        """Sides as multiples of ``factor`` with about the area of the training images; see ``nearest``."""
+        return nearest(height, width, resolution=self.resolution, step=self.factor)
 
     def sample(
         self, seeds: Sequence[int], prompt: str | Sequence[str] = "", *, steps: int = 25, guidance: float = 3.0
@@ -210,49 +201,10 @@ class LatentDiffusion:
         return latent
 
 
-def coefficients(readout: Readout, scheduler: Any) -> tuple[float, float]:
-    """Weights of the latent z and of the network's output o in the clean latent x = image * z + output * o.
-
-    Where the readout leaves both open: with z = alpha x + sigma e, a network that predicts e gives
-    (z - sigma o) / alpha, one that predicts v = alpha e - sigma x gives alpha z - sigma o (Salimans & Ho 2022,
-    section 4), one that predicts x gives o. Where it gives only the first, o has the sign with which x is in it at the
-    noisiest step: -1 for v, 1 otherwise (for e the published readout).
-
-    Raises:
-        ValueError: the time step is not one of the schedule's, or e is predicted where the signal is gone.
-    """
-    steps = len(scheduler.alphas_cumprod)
-    if not 0 <= readout.timestep < steps:
-        raise ValueError(f"timestep must be in 0..{steps - 1} of {type(scheduler).__name__}, got {readout.timestep}")
-    kind = scheduler.config.prediction_type
-    if readout.image is not None:
-        sign = -1.0 if kind == "v_prediction" else 1.0
-        return readout.image, sign if readout.output is None else readout.output
-    abar = float(scheduler.alphas_cumprod[readout.timestep])
-    alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
-    if kind == "epsilon" and alpha < 1e-3:  # Stable Diffusion ends at 0.068, zero-signal schedules at 2e-4 or 0
-        raise ValueError(
-            f"predicted noise says nothing of the image at timestep {readout.timestep}, where alpha is {alpha:.1g}; "
-            "give the readout's image and output, or an earlier timestep"
-        )
-    noise = (1 / alpha, -sigma / alpha) if kind == "epsilon" else (0.0, 0.0)
-    image, output = {"epsilon": noise, "v_prediction": (alpha, -sigma), "sample": (0.0, 1.0)}[kind]
-    return image, output if readout.output is None else readout.output
-
-
 def load(name: str, *, device: str | torch.device, dtype: torch.dtype, readout: Readout) -> LatentDiffusion:
     """Open an embedded generator, a path or a hub id; see ``ilora.generators.load``."""
     path = str(generators.WEIGHTS / name) if name in generators.embedded() else name
     return LatentDiffusion(name, open_checkpoint(path, dtype), readout, device)
-
-
-def _aligned(model: nn.Module) -> nn.Module:
-    """Weights in memory of their own. Mapped from a file they begin anywhere, and kernels round by where they begin:
-    the same weights would give other last bits from another file, or after a copy came back."""
-    for parameter in model.parameters():
-        if parameter.data_ptr() % 64:
-            parameter.data = parameter.data.clone()
-    return model
 
 
 def _check(name: str, parts: Parts) -> None:
