@@ -164,6 +164,17 @@ def export(
     typer.echo(write(run, to, out))
 
 
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Another program's file, such as a StyleGAN's .pkl or .pt.")],
+    out: Out,
+) -> None:
+    """Read a checkpoint once, as data, and write it as a folder of safetensors and JSON that --generator takes."""
+    from ilora.generators import convert as run
+
+    typer.echo(run(checkpoint, out))
+
+
 @zoo.command("list")
 def zoo_list() -> None:
     """Names of the embedded generators."""

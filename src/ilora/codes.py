@@ -7,7 +7,7 @@ from torch import Tensor
 from ilora.data.base import Dataset
 from ilora.data.cache import Cache
 from ilora.data.transforms import mirror, square
-from ilora.generators.base import Generator
+from ilora.generators.base import LOST, Generator, lost
 from ilora.intrinsics.base import Intrinsic
 from ilora.records import Code, Example, Record
 from ilora.run import progress
@@ -83,4 +83,8 @@ def _row(
         key = (part, generator.fingerprint, device.type, picture)
         return cache.get(*key, make=lambda: {part: paint(picture.to(device))})[part]
 
-    return made("code", image), made("target", painted), map.half(), valid
+    code = made("code", image)
+    residual = lost(generator, image.to(device), code.to(device))
+    if residual is not None:  # what the code cannot know is nothing to learn from
+        valid = valid & (residual.cpu() < LOST)
+    return code, made("target", painted), map.half(), valid
