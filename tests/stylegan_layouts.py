@@ -63,11 +63,17 @@ def foreign() -> Iterator[None]:
             del sys.modules[place]
 
 
-def module(name: str, parameters: dict[str, Tensor], buffers: dict[str, Tensor | None], inside: dict[str, Any], **own: Any):
+def module(
+    name: str, parameters: dict[str, Tensor], buffers: dict[str, Tensor | None], inside: dict[str, Any], **own: Any
+):
     """A persistent module with attributes of its own."""
     wrapped = collections.OrderedDict((key, nn.Parameter(value.clone())) for key, value in parameters.items())
     return Persistent(
-        name, _parameters=wrapped, _buffers=collections.OrderedDict(buffers), _modules=collections.OrderedDict(inside), **own
+        name,
+        _parameters=wrapped,
+        _buffers=collections.OrderedDict(buffers),
+        _modules=collections.OrderedDict(inside),
+        **own,
     )
 
 
@@ -153,7 +159,9 @@ def _write(path: Path, generator: Persistent) -> None:
     with foreign(), path.open("wb") as file:
         other = module("Discriminator", {"weight": torch.ones(3)}, {}, {})
         kwargs = sys.modules["dnnlib.util"].EasyDict(class_name="training.dataset.ImageFolderDataset", resolution=32)
-        pickle.dump({"G": other, "D": other, "G_ema": generator, "training_set_kwargs": kwargs, "augment_pipe": None}, file)
+        pickle.dump(
+            {"G": other, "D": other, "G_ema": generator, "training_set_kwargs": kwargs, "augment_pipe": None}, file
+        )
 
 
 def write_tensorflow(path: Path, network: StyleGAN2) -> None:

@@ -4,12 +4,11 @@ The layouts are written down here from the raw form of our own weights, independ
 equalised gains are divided out again, names and axes are the other program's.
 """
 
-import math
 from pathlib import Path
 
 import torch
 from scipy.signal import firwin
-from torch import Tensor, nn
+from torch import nn
 
 from ilora.generators import stylegan_files
 from ilora.generators.inversion import Encoder, EncoderShape
@@ -30,12 +29,16 @@ def shape2(**changes: object) -> Shape2:
 
 def shape3(**changes: object) -> Shape3:
     """A StyleGAN 3 of 16 px: two layers that double and halve the sampling rate in between, and the one that paints."""
+    first = {"up": 2, "down": 2, "padding": (5, 4, 5, 4), "up_taps": (6,), "down_taps": (6,)}
+    second = {"up": 4, "down": 2, "padding": (-3, -6, -3, -6), "up_taps": (12,), "down_taps": (6, 6)}
+    last = {"padding": (-5, -7, -7, -5), "paints": True}
     layers = (
-        LayerShape(name="L0_20_12", inputs=12, outputs=12, up=2, down=2, padding=(5, 4, 5, 4), up_taps=(6,), down_taps=(6,)),
-        LayerShape(name="L1_28_8", inputs=12, outputs=8, kernel=1, up=4, down=2, padding=(-3, -6, -3, -6), up_taps=(12,), down_taps=(6, 6)),
-        LayerShape(name="L2_16_3", inputs=8, outputs=3, kernel=1, padding=(-5, -7, -7, -5), paints=True),
-    )  # fmt: skip
-    own = {"resolution": 16, "layers": layers, "channels": 12, "size": (18, 18), "sampling_rate": 16.0, "bandwidth": 2.0}
+        LayerShape(name="L0_20_12", inputs=12, outputs=12, **first),
+        LayerShape(name="L1_28_8", inputs=12, outputs=8, kernel=1, **second),
+        LayerShape(name="L2_16_3", inputs=8, outputs=3, kernel=1, **last),
+    )
+    grid = {"channels": 12, "size": (18, 18), "sampling_rate": 16.0, "bandwidth": 2.0}
+    own = {"resolution": 16, "layers": layers, **grid}
     return Shape3(**(own | {"mapping": mapping()} | changes))
 
 
@@ -86,7 +89,7 @@ def _write(folder: Path, network: nn.Module, *, encoder: bool, steps: int) -> Pa
     return folder
 
 
-def _drawn(make) -> nn.Module:  # noqa: ANN001
+def _drawn(make) -> nn.Module:
     """A module, seeded; what would be zero is drawn too."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -207,6 +207,19 @@ def zoo_train(
     typer.echo(make(name, out, pictures=pictures, resume=resume, snapshots=snapshots, device=device))
 
 
+@zoo.command("encoder")
+def zoo_encoder(
+    folder: Annotated[Path, typer.Argument(help="Folder of a StyleGAN that 'ilora convert' wrote.")],
+    pictures: Annotated[Path | None, typer.Option(help="Shards like its own. Default: its samples.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates. Default: 20,000.", min=1)] = None,
+    device: Device = None,
+) -> None:
+    """Train the encoder that finds a StyleGAN's styles of real pictures, and put it beside it; goes on where it was."""
+    from ilora.zoo.inverter import train_beside
+
+    typer.echo(train_beside(folder, pictures=pictures, steps=steps, device=device))
+
+
 @scenes.command("render")
 def scenes_render(
     count: Annotated[int, typer.Option(help="Scenes.", min=1)],

@@ -61,8 +61,8 @@ class Photo:
         digest: content hash of the file.
         size: height and width [px], upright.
         image: sRGB in [-1, 1] at the generator's working size.
-        residual: how far the generator's code is from it, see ``ilora.generators.base.Inverting``; None where codes hold
-            the whole picture.
+        residual: how far the generator's code is from it, see ``ilora.generators.base.Inverting``; None where codes
+            hold the whole picture.
     """
 
     path: Path
@@ -91,7 +91,7 @@ def predict(
     """Predict the maps of photos and write them to a folder, ``NAME.INTRINSIC.SUFFIX`` each.
 
     Files appear whole or not at all and replace older ones. Two photos of one stem keep their suffixes in the names.
-    The folder also gets ``predictions.jsonl``, a line a photo, and ``sheet.png``. With a generator that inverts pictures
+    The folder also gets ``predictions.jsonl``, a line a photo, and ``sheet.png``. With a generator that inverts photos
     (a GAN), each line and each map's metadata say how far the picture that the map belongs to is from the photo.
 
     Args:

@@ -1,4 +1,4 @@
-"""Real pictures as styles: the descent finds what was painted, the encoder is a start, the residual says what is lost."""
+"""Real pictures as styles: the descent finds them, the encoder is a start, the residual says what is lost."""
 
 import json
 from pathlib import Path
@@ -117,13 +117,15 @@ def test_damaged_encoders_are_named(folder: Path) -> None:
 def test_a_photo_to_a_map_with_its_residual(folder: Path, tmp_path: Path) -> None:
     """fit and predict as for every generator; only what the code lost is left out, and reported."""
     data = world.write(tmp_path / "world", train=3, test=2)
-    config = ilora.preset("default", generator=str(folder), data=str(data), intrinsic="normal", steps=2, batch=2, rank=2)
+    config = ilora.preset(
+        "default", generator=str(folder), data=str(data), intrinsic="normal", steps=2, batch=2, rank=2
+    )
     run = ilora.fit.fit(config, tmp_path / "run")
     result = ilora.predict.predict(data / "images" / "test1.png", run, tmp_path / "maps", formats=["npy"])
     assert result.failed == {}
     row = json.loads((tmp_path / "maps" / "predictions.jsonl").read_text())
     assert 0 < row["residual"] < 2 and 0 <= row["lost"] <= 1
-    story = json.loads((tmp_path / "maps" / "test1.normal.json").read_text())
+    story = json.loads((tmp_path / "maps" / "test1.normal.npy.json").read_text())
     assert float(story["residual"]) == pytest.approx(row["residual"], rel=0.01)
 
 

@@ -179,7 +179,7 @@ def test_a_seed_paints_the_same_image_in_any_batch(folder: Path) -> None:
     assert_close(code[:, 0], generator.network.mapping(z))
     mean, _ = generator.sample([3, 4], truncation=0.0)
     assert_close(mean[0], mean[1])
-    with pytest.raises(ValueError, match="below 2\\^32, got 4294967296"):
+    with pytest.raises(ValueError, match=r"below 2\^32, got 4294967296"):
         generator.sample([2**32])
 
 
@@ -191,7 +191,7 @@ def test_classes_are_asked_for_by_number(tmp_path: Path) -> None:
     generator = load(str(tmp_path))
     first, second = (generator.sample([1], word)[0] for word in ("0", "2"))
     assert (first - second).abs().max() > 1e-2
-    assert torch.equal(generator.sample([1, 1], ["0", "2"])[1][1:], generator.sample([1], "2")[1])
+    assert_close(generator.sample([1, 1], ["0", "2"])[1][1:], generator.sample([1], "2")[1])
     drawn = generator.sample([7])[0]
     assert any(torch.equal(drawn, generator.sample([7], str(number))[0]) for number in range(3))
     for word in ("3", "sofa"):

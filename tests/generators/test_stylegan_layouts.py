@@ -104,17 +104,17 @@ def test_wrong_contents_are_named(tmp_path: Path) -> None:
 def test_missing_and_misshapen_parts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, network = tmp_path / "a.pkl", tiny_stylegan.network2(**PLAIN)
     original = stylegan_layouts.module
-
-    def without(name, parameters, buffers, inside, **own):  # noqa: ANN001, ANN003, ANN202
-        kept = {key: value for key, value in parameters.items() if key != missing}
-        return original(name, kept, buffers, inside, **(own | changes))
-
-    monkeypatch.setattr(stylegan_layouts, "module", without)
     for missing, changes, message in (
         ("const", {}, "with parts missing"),
         ("bias", {}, "with parts missing"),
         (None, {"architecture": "resnet"}, "expected blocks of the architecture 'skip', got 'resnet'"),
     ):
+
+        def without(name, parameters, buffers, inside, missing=missing, changes=changes, **own):
+            kept = {key: value for key, value in parameters.items() if key != missing}
+            return original(name, kept, buffers, inside, **(own | changes))
+
+        monkeypatch.setattr(stylegan_layouts, "module", without)
         stylegan_layouts.write_ada(path, network)
         with pytest.raises(ValueError, match=message):
             convert(path, tmp_path / "folder")
@@ -137,7 +137,7 @@ def test_a_hostile_checkpoint_does_nothing(place: str, tmp_path: Path, monkeypat
     path, trace, network = tmp_path / "a.pkl", tmp_path / "it ran", tiny_stylegan.network2(**PLAIN)
     payload, original = Hostile(f"touch {trace}"), stylegan_layouts.module
 
-    def changed(name, parameters, buffers, inside, **own):  # noqa: ANN001, ANN003, ANN202
+    def changed(name, parameters, buffers, inside, **own):
         if place == "beside" and name == "Discriminator":
             return payload
         if place == "instead" and name == "Generator":

@@ -68,13 +68,13 @@ class Generator(Protocol):
 class Inverting(Protocol):
     """A generator whose codes do not hold every picture, such as a GAN, and that says what a code has lost.
 
-    Whoever pairs a real picture with its code asks for it, where a generator has it: a fit leaves out the pixels that the
-    code cannot know, a prediction reports how far it speaks of another picture.
+    Whoever pairs a real picture with its code asks for it, where a generator has it: a fit leaves out the pixels that
+    the code cannot know, a prediction reports how far it speaks of another picture.
     """
 
     def residual(self, image: Image, code: Code) -> Float[Tensor, "b 1 h w"]:
-        """Mean absolute difference between ``image`` and what ``code`` paints, unadapted, around each pixel, in units of
-        [-1, 1]: from 0 to 2."""
+        """Mean absolute difference between ``image`` and what ``code`` paints, unadapted, around each pixel, in units
+        of [-1, 1]: from 0 to 2."""
         ...
 
 

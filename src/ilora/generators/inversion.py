@@ -1,7 +1,7 @@
 """Real pictures as styles: an encoder guesses them, a few steps of descent refine the guess.
 
-The encoder gives offsets from the mean style (Richardson et al. 2021, arXiv 2008.00951); the descent has the schedule of
-Karras et al. (2020, arXiv 1912.04958, app. D), on colours at several scales where they take a network's features.
+The encoder gives offsets from the mean style (Richardson et al. 2021, arXiv 2008.00951); the descent has the schedule
+of Karras et al. (2020, arXiv 1912.04958, app. D), on colours at several scales where they take a network's features.
 """
 
 import math

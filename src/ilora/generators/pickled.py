@@ -57,8 +57,7 @@ def attributes(content: Any) -> dict[str, Any]:
         ValueError: no module.
     """
     if isinstance(content, Note) and content.asks_for("torch_utils.persistence._reconstruct_persistent_obj"):
-        meta = content.args[0] if content.args else None
-        state = meta.get("state") if isinstance(meta, dict) else None
+        state = entries(content.args[0] if content.args else None).get("state")
     else:
         state = content.state if isinstance(content, Note) else None
     if not isinstance(state, dict):

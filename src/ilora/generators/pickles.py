@@ -1,13 +1,15 @@
 """Pickles as plain data. A pickle is a program; here its instructions are followed by an interpreter that has no way to
 import or to call anything: what the program would have called stays a note of what it asked for.
 
-Python's own ``pickle.Unpickler`` with an allow-list still lets a file build any object graph, set attributes of whatever
-the list lets through and ask for memory at will. This one knows numbers, words, bytes, lists, dictionaries and notes.
+Python's own ``pickle.Unpickler`` with an allow-list still lets a file build any object graph, set attributes of
+whatever the list lets through and ask for memory at will. This one knows numbers, words, bytes, lists, dictionaries and
+notes.
 """
 
 import io
 import mmap
 import pickletools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +19,8 @@ LARGEST = 4 * 2**30  # of a file [bytes]; the largest published StyleGAN is belo
 INSTRUCTIONS = 4_000_000  # of a file; a StyleGAN-XL with its discriminator has a few hundred thousand
 WORDS = 10_000  # longest name of a class or function [characters]
 
-_LITERALS = {
-    "NONE": None, "NEWTRUE": True, "NEWFALSE": False,
-} | dict.fromkeys(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
-    "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
-)  # fmt: skip
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_LITERALS = re.compile("(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|((SHORT_)?BIN)?(STRING|UNICODE|BYTES)8?|BYTEARRAY8")
 _KEYS = (str, bytes, int, float, type(None))  # of dictionaries; bool is an int
 _MARK = object()
 
@@ -109,10 +107,12 @@ class _Machine:
 
     def step(self, name: str, argument: Any) -> None:
         """Follow one instruction."""
-        if name in _LITERALS:
-            self.stack.append(_LITERALS[name] if argument is None else argument)
-        elif name in _STEPS:
+        if name in _STEPS:
             _STEPS[name](self, argument)
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name])
+        elif _LITERALS.fullmatch(name):
+            self.stack.append(argument)
         elif name not in ("PROTO", "FRAME", "STOP"):
             raise ValueError(f"expected the instructions of plain objects, got {name}")
 

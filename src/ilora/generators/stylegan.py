@@ -2,7 +2,6 @@
 the scales of channels, as in the paper. Real pictures become codes by inversion, whose residual says what they lost."""
 
 import json
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +44,9 @@ class StyleGAN:
         inversion: how real pictures become codes; may be replaced before the first code is made.
     """
 
-    def __init__(self, name: str, opened: Opened, readout: Readout, device: str | torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, name: str, opened: Opened, readout: Readout, *, device: str | torch.device, dtype: torch.dtype
+    ) -> None:
         self.name = name
         self.readout = readout
         self.network: nn.Module = opened.network.to(device, dtype)
@@ -171,7 +172,7 @@ class StyleGAN:
         chosen = []
         for draw, word in zip(draws, words, strict=True):
             if word and not (word.isdecimal() and int(word) < count):
-                raise ValueError(f"prompt must be the number of a class, 0 to {count - 1}, got {word!r}; empty draws one")
+                raise ValueError(f"prompt must be a class, from 0 to {count - 1}, got {word!r}; empty draws one")
             chosen.append(int(word) if word else int(draw.randint(count)))
         return torch.tensor(chosen, device=self._device)
 
@@ -179,7 +180,7 @@ class StyleGAN:
         if self.encoder is None:
             raise ValueError(
                 f"{self.name} has no encoder of real pictures, got one to encode; train it once into its folder: "
-                f"ilora zoo encoder FOLDER (a checkpoint file first becomes a folder: ilora convert FILE --out FOLDER). "
+                f"ilora zoo encoder FOLDER (a file first becomes a folder: ilora convert FILE --out FOLDER). "
                 'Without: "inversion": {"encoder": false, "steps": 1000} in the folder\'s config.json, slower and worse'
             )
         return self.encoder
@@ -192,7 +193,7 @@ def recognises(name_or_path: str) -> bool:
 
 def load(name: str, *, device: str | torch.device, dtype: torch.dtype, readout: Readout) -> StyleGAN:
     """Open an embedded generator, a folder or a file; ``readout`` is carried along and changes nothing."""
-    return StyleGAN(name, stylegan_files.open_path(_path(name)), readout, device, dtype)
+    return StyleGAN(name, stylegan_files.open_path(_path(name)), readout, device=device, dtype=dtype)
 
 
 def convert(checkpoint: Path, out: Path) -> Path:

@@ -52,7 +52,7 @@ class Layer(nn.Module):
         super().__init__()
         self.up, self.clamp = up, clamp
         self.affine = Dense(w, inputs, start=1.0)
-        self.conv = Kernel(inputs, outputs, 3)
+        self.conv = Kernel(inputs, outputs, 3, bias=False)
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(side, side))
@@ -77,7 +77,7 @@ class Paint(nn.Module):
         super().__init__()
         self.clamp = clamp
         self.affine = Dense(w, inputs, start=1.0)
-        self.conv = Kernel(inputs, 3, 1)
+        self.conv = Kernel(inputs, 3, 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Float[Tensor, "b i h w"], style: Float[Tensor, "b d"]) -> Image:

@@ -1,9 +1,9 @@
-"""StyleGAN 3 and XL: band-limited layers on Fourier features, free of aliases (Karras et al. 2021, arXiv 2106.12423)."""
+"""StyleGAN 3 and XL: band-limited layers on Fourier features (Karras et al. 2021, arXiv 2106.12423)."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +53,7 @@ class Shape3(Configuration):
         return len(self.layers) + 1
 
     @classmethod
-    def read(cls, values: dict[str, Any]) -> Self:
+    def read(cls, values: dict[str, Any]) -> "Shape3":
         """As for every configuration; the layers may be dictionaries."""
         layers = [layer if isinstance(layer, LayerShape) else LayerShape.read(layer) for layer in values["layers"]]
         return super().read({**values, "layers": tuple(layers)})
@@ -111,7 +111,7 @@ class Layer3(nn.Module):
         super().__init__()
         self.shape = shape
         self.affine = Dense(w, shape.inputs, start=1.0)
-        self.conv = Kernel(shape.inputs, shape.outputs, shape.kernel)
+        self.conv = Kernel(shape.inputs, shape.outputs, shape.kernel, bias=False)
         self.bias = nn.Parameter(torch.zeros(shape.outputs))
         self.register_buffer("gain", torch.ones([]))  # of the input: one over the root of its mean square
         self.register_buffer("up_filter", torch.ones(shape.up_taps))

@@ -25,6 +25,8 @@ ARCHITECTURES: dict[str, tuple[type[Configuration], type[nn.Module]]] = {
     "stylegan2": (Shape2, StyleGAN2),
     "stylegan3": (Shape3, StyleGAN3),
 }
+
+
 @dataclass
 class Opened:
     """A StyleGAN in memory.
@@ -81,7 +83,9 @@ def assembled(checkpoint: Checkpoint) -> nn.Module:
         network.load_state_dict({name: _own(tensor) for name, tensor in checkpoint.weights.items()}, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"the weights of {checkpoint.origin} do not fit the network that they describe: {reason}") from error
+        raise ValueError(
+            f"the weights of {checkpoint.origin} do not fit the network that they describe: {reason}"
+        ) from error
     _constants(network)
     return network.eval().requires_grad_(False)
 
@@ -96,7 +100,10 @@ def write(folder: Path, network: nn.Module, *, origin: str, dtype: torch.dtype =
     weights = {name: tensor.detach().cpu().to(dtype) for name, tensor in network.state_dict().items()}
     tensors.write(folder / WEIGHTS, weights, {})
     name = next(name for name, (_, kind) in ARCHITECTURES.items() if isinstance(network, kind))
-    write_config(folder, {"family": FAMILY, "architecture": name, "origin": origin, "licence": LICENCE, "shape": network.shape.write()})
+    write_config(
+        folder,
+        {"family": FAMILY, "architecture": name, "origin": origin, "licence": LICENCE, "shape": network.shape.write()},
+    )
     return folder
 
 

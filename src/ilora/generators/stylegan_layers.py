@@ -47,10 +47,7 @@ class Dense(nn.Linear):
 
 
 class Kernel(nn.Conv2d):
-    """Weights of a modulated convolution, born N(0, 1 / inputs); demodulation forgets their scale."""
-
-    def __init__(self, inputs: int, outputs: int, side: int) -> None:
-        super().__init__(inputs, outputs, side, bias=False)
+    """Weights of a modulated convolution, born N(0, 1 / inputs); demodulation forgets their scale. No bias."""
 
     def reset_parameters(self) -> None:
         """Draw the weights again."""
@@ -84,7 +81,7 @@ class Mapping(nn.Module):
             x = leaky(self.get_submodule(f"fc{index}")(x))
         return x
 
-    def centre(self, classes: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b w"]:
+    def centre(self, classes: Int[Tensor, " b"] | None = None) -> Float[Tensor, "_ w"]:
         """What truncation pulls a style to: the mean style, of its class where there is one a class; else one row."""
         mean: Float[Tensor, "*n w"] = self.w_avg
         if mean.ndim == 1:
@@ -147,10 +144,7 @@ def modulated(
         up: transposed convolution of stride 2, h to 2 h + 1.
     """
     x = x * style.to(x)[:, :, None, None]
-    if up:
-        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-    else:
-        x = F.conv2d(x, weight, padding=padding)
+    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if up else F.conv2d(x, weight, padding=padding)
     return x * demodulation(weight, style).to(x)
 
 

@@ -1,8 +1,8 @@
 """Other programs' StyleGAN checkpoints: which network they hold, and its weights as our modules name and scale them.
 
-Four layouts, read as data: NVIDIA's pickles of PyTorch modules (2-ADA, 3, XL), their older pickles of TensorFlow networks,
-and rosinality's ``.pt``. All weights there are raw: what the equalised learning rate multiplies them with at each call
-is folded in here (Karras et al. 2018, sec. 4.1).
+Read as data: NVIDIA's pickles of PyTorch modules (2-ADA, 3, XL), their older pickles of TensorFlow networks, and
+rosinality's ``.pt``. All weights there are raw: what the equalised learning rate multiplies them with at each call is
+folded in here (Karras et al. 2018, sec. 4.1).
 """
 
 import math
@@ -59,7 +59,9 @@ def open_file(path: Path) -> Checkpoint:
             return tensorflow(content[2])
         return nvidia(entries(content).get("G_ema"))
     except ValueError as error:
-        raise ValueError(f"{path} holds no StyleGAN generator that can be read, and nothing in it was run ({error})") from error
+        raise ValueError(
+            f"{path} holds no StyleGAN generator that can be read, and nothing in it was run ({error})"
+        ) from error
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} holds a StyleGAN with parts missing or of another shape ({error})") from error
 
@@ -115,7 +117,9 @@ def rosinality(path: Path) -> Checkpoint:
     return Checkpoint(shape.replace(mapping=own), weights | mapped, "rosinality's PyTorch file of StyleGAN 2")
 
 
-def _mapping(raw: Weights, *, rates: dict[str, float] | None = None, activation: bool = False) -> tuple[MappingShape, Weights]:
+def _mapping(
+    raw: Weights, *, rates: dict[str, float] | None = None, activation: bool = False
+) -> tuple[MappingShape, Weights]:
     """Shape and effective weights of the mapping."""
     rates, weights = rates or {}, {"mapping.w_avg": raw["mapping.w_avg"].float()}
     layers = sum(re.fullmatch(r"mapping\.fc\d+\.weight", name) is not None for name in raw)
@@ -124,7 +128,9 @@ def _mapping(raw: Weights, *, rates: dict[str, float] | None = None, activation:
             rate = rates.get(name, RATE if name.startswith("fc") else 1.0)
             weights |= _dense(raw, f"mapping.{name}", rate=rate)
     first: Float[Tensor, "o i"] = raw["mapping.fc0.weight"]
-    classes: Float[Tensor, "_ _"] | None = raw.get("mapping.embed.weight")  # a table [classes, e], or a projection [d, classes]
+    classes: Float[Tensor, "_ _"] | None = raw.get(
+        "mapping.embed.weight"
+    )  # a table [classes, e], or a projection [d, classes]
     table = classes is not None and "mapping.embed.bias" not in raw
     if table:
         weights["mapping.embed.weight"] = classes.float()
@@ -164,11 +170,13 @@ def _second(raw: Weights, *, clamp: float | None) -> tuple[Shape2, Weights]:
             weights[f"{name}.noise_strength"] = raw.get(f"{name}.noise_strength", torch.zeros([])).float().reshape([])
             weights[f"{name}.noise_const"] = raw.get(f"{name}.noise_const", torch.zeros(side, side)).float()
         weights[f"{name}.conv.weight"] = weight
-    taps: Float[Tensor, "n"] = torch.tensor(TAPS)
+    taps: Float[Tensor, " n"] = torch.tensor(TAPS)
     for name in [name for name in raw if name.endswith("resample_filter")]:
         if raw[name].shape != (4, 4) or not torch.allclose(raw[name].float(), taps[:, None] * taps, atol=1e-6):
             raise ValueError(f"expected the published resampling filter [1, 3, 3, 1], got another in {name}")
-    sides = sorted(int(re.fullmatch(r"synthesis\.b(\d+)\.conv1\.weight", name)[1]) for name in raw if ".conv1.weight" in name)
+    sides = sorted(
+        int(re.fullmatch(r"synthesis\.b(\d+)\.conv1\.weight", name)[1]) for name in raw if ".conv1.weight" in name
+    )
     return Shape2(widths=tuple(len(raw[f"synthesis.b{side}.conv1.weight"]) for side in sides), clamp=clamp), weights
 
 
@@ -176,7 +184,9 @@ def _third(raw: Weights, synthesis: Any) -> tuple[Shape3, Weights]:
     """Shape and effective weights of a StyleGAN 3 or XL, from what its layers say of themselves."""
     own, source = attributes(synthesis), attributes(child(synthesis, "input"))
     weights = _dense(raw, "synthesis.input.affine", rate=1.0)
-    weights |= {f"synthesis.input.{name}": raw[f"synthesis.input.{name}"].float() for name in ("transform", "freqs", "phases")}
+    weights |= {
+        f"synthesis.input.{name}": raw[f"synthesis.input.{name}"].float() for name in ("transform", "freqs", "phases")
+    }
     mixing: Float[Tensor, "c c"] = raw["synthesis.input.weight"].float()
     weights["synthesis.input.weight"] = mixing / math.sqrt(len(mixing))
     layers = []
