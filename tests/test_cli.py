@@ -23,6 +23,7 @@ COMMANDS = (
     "sample",
     "label",
     "export",
+    "convert",
     "zoo",
     "scenes",
     "data",
@@ -53,7 +54,7 @@ def test_help_names_every_command(ilora: Command) -> None:
     code, told, _ = ilora("--help")
     assert code == 0
     assert all(f" {command} " in told for command in COMMANDS)
-    for words in (["list"], ["show"], ["train"]):
+    for words in (["list"], ["show"], ["train"], ["encoder"]):
         assert ilora("zoo", *words, "--help")[0] == 0
     assert ilora("scenes", "render", "--help")[0] == 0
     for words in (["list"], ["check"], ["stats"]):

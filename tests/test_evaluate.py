@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ilora.comparison import compare
 from ilora.config import FitConfig
 from ilora.data import dataset
 from ilora.evaluate import EvaluateConfig, Evaluation, evaluate, ratio_of, show, through_codec

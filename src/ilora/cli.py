@@ -216,6 +216,17 @@ def export(
     typer.echo(write(run, to, out))
 
 
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Another program's file, such as a StyleGAN's .pkl or .pt.")],
+    out: Out,
+) -> None:
+    """Read a checkpoint once, as data, and write it as a folder of safetensors and JSON that --generator takes."""
+    from ilora.generators import convert as run
+
+    typer.echo(run(checkpoint, out))
+
+
 @zoo.command("list")
 def zoo_list() -> None:
     """Names of the embedded generators."""
@@ -246,6 +257,19 @@ def zoo_train(
     from ilora.zoo.make import make
 
     typer.echo(make(name, out, pictures=pictures, resume=resume, snapshots=snapshots, device=device))
+
+
+@zoo.command("encoder")
+def zoo_encoder(
+    folder: Annotated[Path, typer.Argument(help="Folder of a StyleGAN that 'ilora convert' wrote.")],
+    pictures: Annotated[Path | None, typer.Option(help="Shards like its own. Default: its samples.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates. Default: 20,000.", min=1)] = None,
+    device: Device = None,
+) -> None:
+    """Train the encoder that finds a StyleGAN's styles of real pictures, and put it beside it; goes on where it was."""
+    from ilora.zoo.inverter import train_beside
+
+    typer.echo(train_beside(folder, pictures=pictures, steps=steps, device=device))
 
 
 @scenes.command("render")

@@ -8,7 +8,7 @@ from ilora.config import FitConfig
 from ilora.data.base import Dataset, Subset
 from ilora.data.cache import Cache
 from ilora.data.transforms import mirror, square
-from ilora.generators.base import Denoiser, Generator
+from ilora.generators.base import LOST, Denoiser, Generator, lost
 from ilora.generators.readout import fitted
 from ilora.intrinsics.base import Intrinsic
 from ilora.records import Code, Example, Record
@@ -119,4 +119,8 @@ def _row(
         key = (part, generator.fingerprint, device.type, picture)
         return cache.get(*key, make=lambda: {part: paint(picture.to(device))})[part]
 
-    return made("code", image) if code is None else code, made("target", painted), map.half(), valid
+    code = made("code", image) if code is None else code
+    residual = lost(generator, image.to(device), code.to(device))
+    if residual is not None:  # what the code cannot know is nothing to learn from
+        valid = valid & (residual.cpu() < LOST)
+    return code, made("target", painted), map.half(), valid

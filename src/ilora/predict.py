@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ilora import checks, images, run
 from ilora.data.cache import content_hash
+from ilora.generators.base import LOST
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color
 from ilora.predictor import Predictor, find
@@ -60,6 +61,8 @@ class Photo:
         digest: content hash of the file.
         size: height and width [px], upright.
         image: sRGB in [-1, 1] at the generator's working size.
+        residual: how far the generator's code is from it, see ``ilora.generators.base.Inverting``; None where codes
+            hold the whole picture.
     """
 
     path: Path
@@ -67,6 +70,13 @@ class Photo:
     digest: str
     size: tuple[int, int]
     image: Float[Tensor, "3 rows columns"]
+    residual: Float[Tensor, "1 rows columns"] | None = None
+
+    def story(self) -> dict[str, float]:
+        """Mean of the residual and the share of the pixels that were lost; empty without one."""
+        if self.residual is None:
+            return {}
+        return {"residual": self.residual.mean().item(), "lost": (self.residual >= LOST).float().mean().item()}
 
 
 def predict(
@@ -81,7 +91,8 @@ def predict(
     """Predict the maps of photos and write them to a folder, ``NAME.INTRINSIC.SUFFIX`` each.
 
     Files appear whole or not at all and replace older ones. Two photos of one stem keep their suffixes in the names.
-    The folder also gets ``predictions.jsonl``, a line a photo, and ``sheet.png``.
+    The folder also gets ``predictions.jsonl``, a line a photo, and ``sheet.png``. With a generator that inverts photos
+    (a GAN), each line and each map's metadata say how far the picture that the map belongs to is from the photo.
 
     Args:
         photos: files, folders (the pictures directly in them) and patterns such as ``photos/**/*.jpg``.
@@ -108,6 +119,7 @@ def predict(
             painted = predictor.paint(torch.stack([photo.image for photo in group]))
             for index, photo in enumerate(group):
                 maps = {name: map[index : index + 1] for name, map in painted.items()}
+                photo = photo if predictor.residual is None else replace(photo, residual=predictor.residual[index])
                 previews = _save(photo, maps, predictor=predictor, formats=formats, result=result)
                 rows += [(photo, previews)] if previews and len(rows) < SHEET else []
             tell(len(result.files) + len(result.skipped) + len(result.failed), group[-1].name)
@@ -209,7 +221,7 @@ def _save(
     run.append(result.folder / LOG, {
         "name": photo.name, "input": photo.path.name, "content": photo.digest, "height": photo.size[0],
         "width": photo.size[1], "adapters": {name: predictor.digest(name) for name in predictor.names},
-        "files": [file.name for file in files],
+        "files": [file.name for file in files], **photo.story(),
     })  # fmt: skip
     return [predictor.intrinsic(name).show(map)[0].cpu() for name, map in maps.items()]
 
@@ -224,6 +236,7 @@ def _about(photo: Photo, name: str, predictor: Predictor) -> dict[str, str]:
         "generator": source.about.generator if source.about else predictor.generator.name,
         "adapter": predictor.digest(name),
         "ilora": importlib.metadata.version("ilora"),
+        **{name: f"{number:.3g}" for name, number in photo.story().items()},
     }
 
 

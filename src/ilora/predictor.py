@@ -16,7 +16,7 @@ from ilora.adapters.file import About
 from ilora.config import AdapterConfig, Readout
 from ilora.data.cache import content_hash
 from ilora.generators import load
-from ilora.generators.base import Generator
+from ilora.generators.base import Generator, lost
 from ilora.intrinsics import NAMES, intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
@@ -109,6 +109,8 @@ class Predictor:
         sources: where each adapter came from, by the name of its intrinsic.
         names: of the intrinsics, in order.
         mirror: average with the prediction for the mirrored picture, at twice the time.
+        residual: of the pictures that ``paint`` painted last: how far their codes are from them, see
+            ``ilora.generators.base.Inverting``; None for generators whose codes hold the whole picture.
     """
 
     def __init__(
@@ -145,6 +147,7 @@ class Predictor:
         self.sources = {source.intrinsic: source for source in sources}
         self.names = tuple(self.sources)
         self.mirror = mirror
+        self.residual: Float[Tensor, "b 1 h w"] | None = None
         self._skills = {source.intrinsic: wear(self.generator, source) for source in sources}
 
     def __call__(self, image: Float[Tensor, "3 h w"]) -> dict[str, Float[Tensor, "c h w"]]:
@@ -192,6 +195,7 @@ class Predictor:
             adapted: False paints with the generator as it was, asked in the intrinsic's words: a baseline.
         """
         code = self.generator.encode(images)
+        self.residual = lost(self.generator, images.to(code.device), code)
         mirrored = self.generator.encode(images.flip(-1)) if self.mirror else None
         result = {}
         for name, skill in self._skills.items():

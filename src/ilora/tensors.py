@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ilora.images.atomic import replacing
 
-_TRAINERS = ("pytorch_lightning.", "lightning.")  # whose bookkeeping old checkpoints carry beside their weights
+_TRAINERS = ("pytorch_lightning.", "lightning.", "argparse.")  # whose bookkeeping lies beside the weights
 
 
 class _Inert:
@@ -22,13 +23,16 @@ class _Inert:
     def __setstate__(self, state: object) -> None: ...
 
 
-def read(path: Path, *, only: tuple[str, ...] = ("",)) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read(
+    path: Path, *, only: tuple[str, ...] = ("",), inside: str = "state_dict"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors of a file, on the CPU, and what its header says (safetensors' own entry ``format`` left out).
 
     Args:
         path: ``.safetensors``, or a file of ``torch.save`` (.ckpt, .bin, .pt), whose numbers and strings beside the
-            tensors become the header. A nested ``state_dict`` is unfolded.
+            tensors become the header.
         only: beginnings of the names to read; the rest of a large file is not touched.
+        inside: of a file of ``torch.save``, the entry whose tensors are meant, where there is one of this name.
 
     Raises:
         FileNotFoundError: no such file.
@@ -37,7 +41,7 @@ def read(path: Path, *, only: tuple[str, ...] = ("",)) -> tuple[dict[str, Tensor
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; expected .safetensors, .ckpt, .bin or .pt")
     if path.suffix != ".safetensors":
-        tensors, header = _unpickle(path)
+        tensors, header = _unpickle(path, inside)
         return {name: tensor for name, tensor in tensors.items() if name.startswith(only)}, header
     try:
         with safe_open(path, framework="pt") as file:
@@ -65,12 +69,13 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> Non
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft, header)
 
 
-def _unpickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _unpickle(path: Path, inside: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        asked = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        zipped = zipfile.is_zipfile(path)  # since torch 1.6
+        asked = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
         inert = [(_Inert, name) for name in asked if name.startswith(_TRAINERS)]
         with torch.serialization.safe_globals(inert):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
@@ -79,5 +84,5 @@ def _unpickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a dictionary of tensors, got {type(content).__name__}")
     header = {str(key): str(value) for key, value in content.items() if isinstance(value, int | float | str)}
-    content = content.get("state_dict", content)
+    content = content.get(inside, content)
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}, header

@@ -209,6 +209,25 @@ def disabled(network: nn.Module) -> Iterator[None]:
             merge(network)
 
 
+def effective_weight(layer: nn.Module) -> Float[Tensor, "o i *kernel"]:
+    """Weight of a linear or convolution layer as its adapter, where it carries one, makes it; gradients pass.
+
+    For layers whose weight enters a formula instead of being applied to an input, such as demodulated convolutions.
+    """
+    if not isinstance(layer, LoraLayer):
+        return layer.weight
+    base: Float[Tensor, "o i *kernel"] = layer.get_base_layer().weight
+    if layer.merged or layer.disable_adapters:
+        return base
+    delta = layer.get_delta_weight("default").to(base)
+    magnitudes = layer.lora_magnitude_vector
+    if "default" not in magnitudes:
+        return base + delta
+    size = magnitudes["default"].get_weight_norm(base, delta.detach(), 1.0)  # [o], of convolutions [1, o, 1, 1]
+    scale = (magnitudes["default"].weight / size).view(-1, *[1] * (base.ndim - 1))  # [o, 1, ...]
+    return (scale * (base + delta)).to(base)
+
+
 def _attached(network: nn.Module) -> _Attached:
     if not attached(network):
         raise ValueError(f"the network must carry an adapter, got a bare {type(network).__name__}; attach one first")

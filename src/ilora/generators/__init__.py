@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -12,12 +13,13 @@ WEIGHTS = Path(__file__).parent.parent / "zoo" / "weights"  # one folder an embe
 FAMILIES = {  # name: module; asked in turn whether they recognise what is to be loaded, latent diffusion takes the rest
     "toy": "toy",
     "flow_matching": "flow_matching",
+    "stylegan": "stylegan",
 }
 
 
 def embedded() -> list[str]:
     """Names of the generators that come with the package."""
-    return sorted(path.parent.name for path in WEIGHTS.glob("*/model_index.json"))
+    return sorted(path.parent.name for index in ("model_index", "config") for path in WEIGHTS.glob(f"*/{index}.json"))
 
 
 def load(
@@ -30,7 +32,8 @@ def load(
     """A generator ready to paint, all of it frozen.
 
     Args:
-        name_or_path: an embedded name, ``toy``, a diffusers folder, a .safetensors or .ckpt file, or a hub id.
+        name_or_path: an embedded name, ``toy``, a diffusers folder, a .safetensors or .ckpt file, a hub id; a folder
+            that ``convert`` wrote, or a StyleGAN's .pkl or .pt file.
         device: of the network and the codec; text encoders stay on the CPU.
         dtype: of the network. The codec follows, except that it stays float32 beside a float16 network.
         readout: how the network's output becomes the clean latent; None: ``Readout()``, the published recipe.
@@ -40,7 +43,29 @@ def load(
         ValueError: files that are not a checkpoint of a known family.
         ImportError: the family's library is missing; the message names the extra.
     """
+    return _family(name_or_path).load(name_or_path, device=device, dtype=dtype, readout=readout or Readout())
+
+
+def convert(checkpoint: Path | str, out: Path | str) -> Path:
+    """Read another program's checkpoint once, as data, and write it as a folder of safetensors and JSON for ``load``.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        FileExistsError: ``out`` holds files.
+        ValueError: damaged, hostile or of an unknown layout, or of a family that is read as it is.
+    """
+    checkpoint, out = Path(checkpoint).expanduser(), Path(out).expanduser()
+    if not checkpoint.exists():
+        raise FileNotFoundError(f"no checkpoint at {checkpoint}; expected a file that another program wrote")
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"expected an empty folder, got {out} with files in it; choose another")
+    family = _family(str(checkpoint))
+    if not hasattr(family, "convert"):
+        raise ValueError(f"{checkpoint} needs no conversion, got one that is loaded as it is: --generator {checkpoint}")
+    return family.convert(checkpoint, out)
+
+
+def _family(name_or_path: str) -> ModuleType:
     modules = (importlib.import_module(f"ilora.generators.{module}") for module in FAMILIES.values())
     family = next((module for module in modules if module.recognises(name_or_path)), None)
-    family = family or importlib.import_module("ilora.generators.latent_diffusion")
-    return family.load(name_or_path, device=device, dtype=dtype, readout=readout or Readout())
+    return family or importlib.import_module("ilora.generators.latent_diffusion")

@@ -71,3 +71,25 @@ class Denoiser(Generator, Protocol):
     def paint(self, code: Code) -> Float[Tensor, "b c rows columns"]:
         """The clean latent that the network's output stands for under ``readout``, float32."""
         ...
+
+
+@runtime_checkable
+class Inverting(Protocol):
+    """A generator whose codes do not hold every picture, such as a GAN, and that says what a code has lost.
+
+    Whoever pairs a real picture with its code asks for it, where a generator has it: a fit leaves out the pixels that
+    the code cannot know, a prediction reports how far it speaks of another picture.
+    """
+
+    def residual(self, image: Image, code: Code) -> Float[Tensor, "b 1 h w"]:
+        """Mean absolute difference between ``image`` and what ``code`` paints, unadapted, around each pixel, in units
+        of [-1, 1]: from 0 to 2."""
+        ...
+
+
+LOST = 0.25  # residual from which a pixel counts as not reproduced: an eighth of the range of colours
+
+
+def lost(generator: Generator, image: Image, code: Code) -> Float[Tensor, "b 1 h w"] | None:
+    """The residual of pictures under their codes; None for a generator whose codes hold the whole picture."""
+    return generator.residual(image, code) if isinstance(generator, Inverting) else None

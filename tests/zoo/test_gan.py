@@ -1,0 +1,213 @@
+"""The GAN's training: each part against its formula, and from pictures to a folder that predicts, in a few steps."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+
+from ilora.generators import load
+from ilora.generators.stylegan_layers import Dense
+from ilora.zoo import gan, gan_recipes, inverter, quality
+from ilora.zoo.cards import show
+from ilora.zoo.discriminator import Discriminator, spread
+from ilora.zoo.gan_recipes import Adversarial, GanRecipe
+from ilora.zoo.make import make
+from ilora.zoo.recipes import Training
+from tests import tiny_stylegan
+from tests.zoo.test_training import shards  # noqa: F401
+
+TINY = GanRecipe(
+    name="tiny-gan",
+    description="for tests",
+    size=32,
+    pictures=24,
+    held_out=8,
+    noise=8,
+    style=8,
+    mapping=2,
+    widths=(8, 8, 8, 8),
+    group=2,
+    gan=Adversarial(steps=4, batch=4, lazy=2),
+    encoder_width=8,
+    encoder_features=8,
+    encoder=Training(steps=3, batch=4, lr=1e-3),
+    refinement=2,
+)
+
+
+def pictures(count: int = 16) -> torch.Tensor:
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_rooms_gan_fits_its_nine_megabytes() -> None:
+    chosen = gan_recipes.recipe("rooms-gan")
+    with torch.device("meta"):
+        generator = gan.Pair(chosen).generator
+        encoder = gan.Encoder(gan.encoder_shape(chosen))
+    numbers = sum(value.numel() for part in (generator, encoder) for value in part.state_dict().values())
+    assert generator.shape.resolution == chosen.size == 64
+    assert 2 * numbers < 9e6
+    with pytest.raises(ValueError, match="expected a recipe among rooms-gan, got 'rooms'"):
+        gan_recipes.recipe("rooms")
+
+
+def test_spread_by_hand() -> None:
+    """Two groups of two: images 0 and 2 differ by 4 everywhere, 1 and 3 not at all."""
+    x = torch.zeros(4, 3, 2, 2)
+    x[2] = 4
+    found = spread(x, 2)
+    assert found.shape == (4, 1, 2, 2)
+    assert_close(found[:, 0, 0, 0], torch.tensor([2.0, 1e-4, 2.0, 1e-4]))
+
+
+def test_a_batch_that_looks_alike_is_told_apart() -> None:
+    """The discriminator sees variety: the same image gets another logit beside copies of itself."""
+    torch.manual_seed(0)
+    judge = Discriminator((8, 8, 8, 8), group=4)
+    images = pictures(4)
+    assert judge(images).shape == (4,)
+    assert abs(judge(images)[0] - judge(images[:1].expand(4, -1, -1, -1))[0]).item() > 1e-4
+
+
+def test_equalised_steps_are_those_of_scaled_weights() -> None:
+    """Against the published way: unit-variance weights, times their gain at each call, one learning rate."""
+    torch.manual_seed(0)
+    net = nn.ModuleDict({"mapping": nn.Sequential(Dense(6, 5))})
+    raw = {name: value.detach().clone() for name, value in net.named_parameters()}
+    gain, rate = 0.01 / math.sqrt(6), 0.01
+    weight = nn.Parameter(raw["mapping.0.weight"] / gain)
+    bias = nn.Parameter(raw["mapping.0.bias"] / rate)
+    theirs = torch.optim.Adam([weight, bias], lr=0.1, betas=(0.0, 0.99), eps=1e-12)
+    _, ours = gan.equalised(net, 0.1)
+    ours.param_groups[0]["eps"] = ours.param_groups[1]["eps"] = 1e-12
+    x, y = torch.randn(16, 6), torch.randn(16, 5)
+    for _ in range(5):
+        for optimizer, painted in (
+            (theirs, lambda: F.linear(x, weight * gain, bias * rate)),
+            (ours, lambda: net["mapping"](x)),
+        ):
+            optimizer.zero_grad()
+            (painted() - y).square().mean().backward()
+            optimizer.step()
+    assert_close(net["mapping"][0].weight, weight * gain, rtol=1e-3, atol=1e-5)
+    assert_close(net["mapping"][0].bias, bias * rate, rtol=1e-3, atol=1e-5)
+    assert (net["mapping"][0].weight - raw["mapping.0.weight"]).abs().max() > 1e-3
+
+
+def test_r1_is_the_squared_slope_of_the_logits() -> None:
+    """The slope itself against finite differences along a random direction."""
+    pair, images = gan.Pair(TINY), pictures(4)
+    with_r1, without = (
+        gan.judge(pair, images.clone(), step, TINY.gan, torch.Generator().manual_seed(1)).detach() for step in (0, 1)
+    )
+    leaf = images.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(pair.discriminator(leaf).sum(), leaf)
+    with torch.no_grad():
+        way = torch.randn(images.shape, generator=torch.Generator().manual_seed(2))
+        ends = [pair.discriminator(images + sign * 2e-3 * way).double().sum() for sign in (1, -1)]
+    assert_close(((ends[0] - ends[1]) / 4e-3).float(), (slope * way).sum(), rtol=0.05, atol=1e-3)
+    expected = TINY.gan.lazy * TINY.gan.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
+    assert_close(with_r1 - without, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_mixing_changes_the_fine_layers_of_a_share_of_the_images() -> None:
+    network = gan.Pair(TINY).generator
+    plain = gan.draw(network, 200, 0.0, torch.Generator().manual_seed(0))
+    assert torch.equal(plain, plain[:, :1].expand_as(plain))
+    mixed = gan.draw(network, 200, 0.5, torch.Generator().manual_seed(0))
+    assert torch.equal(mixed[:, 0], plain[:, 0])
+    changed = (mixed != plain).any(2)  # [b, n]
+    assert 0.35 < changed.any(1).float().mean() < 0.65
+    assert (changed.int().diff(dim=1) >= 0).all()  # from some layer on
+
+
+def test_a_stopped_training_ends_with_the_same_bits(tmp_path) -> None:
+    real, config = pictures(), TINY.gan.replace(snapshots=(2,))
+    whole, parts, fresh = (gan.Pair(TINY) for _ in range(3))
+    gan.train_pair(whole, (lambda index: real[index], 16), config, tmp_path / "whole")
+
+    def until_the_third(index: torch.Tensor) -> torch.Tensor:
+        until_the_third.calls += 1
+        if until_the_third.calls == 3:
+            raise KeyboardInterrupt
+        return real[index]
+
+    until_the_third.calls = 0
+    with pytest.raises(KeyboardInterrupt):
+        gan.train_pair(parts, (until_the_third, 16), config, tmp_path / "parts", minutes=0)
+    gan.train_pair(fresh, (lambda index: real[index], 16), config, tmp_path / "parts")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[name]), name
+    assert sorted(path.stem for path in (tmp_path / "parts" / "snapshots").iterdir()) == ["00000008", "00000016"]
+    assert not torch.equal(whole.generator.synthesis.b4.const, gan.Pair(TINY).generator.synthesis.b4.const)
+
+
+def test_a_discriminator_learns_to_tell_and_a_generator_to_please(tmp_path) -> None:
+    """A few updates on flat bright pictures: the generator's mean moves towards theirs."""
+    pair, config = gan.Pair(TINY.replace(size=8, widths=(8, 8))), Adversarial(steps=60, batch=4, lr=0.01, r1=0.01)
+    bright = torch.full((4, 3, 8, 8), 0.8)
+
+    def mean() -> float:
+        with torch.no_grad():
+            return pair.generator(gan.draw(pair.generator, 16, 0.0, torch.Generator().manual_seed(9))).mean().item()
+
+    before = mean()
+    gan.train_pair(pair, (lambda index: bright[index], 4), config, tmp_path)
+    assert abs(mean() - 0.8) < abs(before - 0.8)
+
+
+def test_an_encoder_learns_the_styles_of_its_generator(tmp_path) -> None:
+    folder = tiny_stylegan.write_stylegan2(tmp_path / "gan", encoder=False)
+    network = load(str(folder)).network
+    encoder = gan.Encoder(gan.EncoderShape(styles=8, w=16, side=16, width=8, features=64))
+    inverter.train_encoder(encoder, network, Training(steps=30, batch=8, lr=3e-3, warmup=1, ema=0.5), tmp_path / "log")
+    rows = [json.loads(line) for line in (tmp_path / "log" / "log.jsonl").read_text().splitlines()]
+    styles = inverter._styles(network, 32, torch.Generator().manual_seed(3))
+    mean = network.mapping.centre()[:, None]
+    found = encoder(network(styles).clamp(-1, 1))
+    assert (found - (styles - mean)).square().mean() < 0.9 * (styles - mean).square().mean()
+    assert rows[-1]["step"] == 30
+
+
+def test_zoo_encoder_puts_it_beside_the_generator(tmp_path) -> None:
+    folder = tiny_stylegan.write_stylegan3(tmp_path / "gan", encoder=False)
+    with pytest.raises(ValueError, match="convert the checkpoint first"):
+        inverter.train_beside(tmp_path / "gan.pkl")
+    path = inverter.train_beside(folder, steps=1, device="cpu")
+    assert path == folder / "encoder.safetensors"
+    generator = load(str(folder))
+    generator.inversion = generator.inversion.replace(steps=1)
+    assert generator.encode(generator.sample([0])[0]).shape == (1, 4, 16)
+
+
+def test_from_pictures_to_a_card(shards, tmp_path, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setitem(gan_recipes.RECIPES, "tiny-gan", TINY)
+
+    def shorter(shown, folder):
+        config = Training(steps=2, batch=4, lr=1e-3)
+        return quality.train_encoder(shown, folder, config=config).eval().requires_grad_(False)
+
+    monkeypatch.setattr("ilora.zoo.gan_card.scene_encoder", shorter)
+    place = make("tiny-gan", tmp_path / "out", pictures=shards, device="cpu")
+    card = json.loads((place / "card.json").read_text())
+    assert [rung["images"] for rung in card["ladder"]] == [16]
+    assert all(
+        math.isfinite(rung[key]) for rung in card["ladder"] for key in ("frechet", "kernel", "sliced_wasserstein")
+    )
+    assert card["images_seen"] == {"gan": 16, "encoder": 12}
+    assert 0 < card["ceiling"]["picture"]["residual"] < 2
+    assert (place / "samples.png").is_file()
+    generator = load(str(place))
+    assert generator.resolution == 32 and generator.inversion.steps == 2
+    assert sum(value.numel() for value in generator.network.state_dict().values()) == card["parameters"]["generator"]
+
+    monkeypatch.setattr("ilora.zoo.cards.WEIGHTS", place.parent)
+    assert "gan 16, encoder 12" in show("generator")
+    with pytest.raises(FileExistsError, match="expected an empty folder"):
+        make("tiny-gan", tmp_path / "out", pictures=shards)
+    assert make("tiny-gan", tmp_path / "out", pictures=shards, resume=True, snapshots=True, device="cpu") == place
+    assert (tmp_path / "out" / "ladder" / "00000016" / "generator.safetensors").is_file()
