@@ -9,7 +9,10 @@ from ilora.config import Readout
 from ilora.generators.base import Generator
 
 WEIGHTS = Path(__file__).parent.parent / "zoo" / "weights"  # one folder an embedded generator
-FAMILIES = {"toy": "toy"}  # name: module; every other name is a latent diffusion checkpoint
+FAMILIES = {  # name: module; asked in turn whether they recognise what is to be loaded, latent diffusion takes the rest
+    "toy": "toy",
+    "autoregressive": "autoregressive",
+}
 
 
 def embedded() -> list[str]:
@@ -37,5 +40,7 @@ def load(
         ValueError: files that are not a checkpoint of a known family.
         ImportError: the family's library is missing; the message names the extra.
     """
-    family = importlib.import_module(f"ilora.generators.{FAMILIES.get(name_or_path, 'latent_diffusion')}")
+    modules = (importlib.import_module(f"ilora.generators.{module}") for module in FAMILIES.values())
+    family = next((module for module in modules if module.recognises(name_or_path)), None)
+    family = family or importlib.import_module("ilora.generators.latent_diffusion")
     return family.load(name_or_path, device=device, dtype=dtype, readout=readout or Readout())

