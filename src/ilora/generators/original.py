@@ -132,9 +132,7 @@ def _velocity(names: list[str], header: dict[str, str], family: str, path: Path)
     return header.get("global_step") != "875000"  # SD 2.0 base, the one release of the family that predicts the noise
 
 
-def built(
-    kind: Callable[..., nn.Module], config: dict[str, Any], weights: Weights, dtype: torch.dtype
-) -> nn.Module:
+def built(kind: Callable[..., nn.Module], config: dict[str, Any], weights: Weights, dtype: torch.dtype) -> nn.Module:
     """A model around these tensors, without drawing random ones first.
 
     Raises:

@@ -6,13 +6,14 @@ pictures it draws by itself, and which of its layers adapters change.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class Prior(Protocol):
     """A transformer that knows pictures as grids of tokens.
 
@@ -122,5 +123,3 @@ class Causal(ABC):
         self, shown: Float[Tensor, "b m d"], *, last: int, places: Int[Tensor, " m"] | None = None, past: Any = None
     ) -> tuple[Float[Tensor, "b {last} _"], Any]:
         """Logits after the ``last`` inputs, float32, and what the network remembers (only if ``places`` is None)."""
-
-

@@ -74,7 +74,11 @@ def codec_config(params: dict[str, Any]) -> dict[str, Any]:
 def _yaml(path: Path) -> dict[str, Any]:
     import yaml  # comes with diffusers
 
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} must be plain YAML, and nothing in it was run, got: {reason}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold the model's configuration, got {type(content).__name__}")
     return content

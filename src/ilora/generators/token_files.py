@@ -99,7 +99,14 @@ def open_parts(name_or_path: str, *, device: str | torch.device, dtype: torch.dt
         return _assembled(read, [place], device=device, dtype=dtype)
     if kind == "ours":
         return _assembled(_read_folder(place), sorted(place.glob("*/*.safetensors")), device=device, dtype=dtype)
-    raise ValueError(f"{name_or_path} is {kind}")
+    if kind == "amused":
+        from ilora.generators import masked
+
+        folder = find_folder(name_or_path, ("vqvae", "transformer", "text_encoder"))
+        return masked.read(folder, device=device, dtype=dtype)
+    from ilora.generators import janus
+
+    return janus.read(place if place.is_dir() else _fetch(name_or_path), device=device, dtype=dtype)
 
 
 @dataclass
@@ -148,6 +155,19 @@ def convert(checkpoint: Path, out: Path) -> Path:
     return write_folder(taming.read(checkpoint, config), out)
 
 
+def _fetch(name: str) -> Path:
+    """Folder of a hub id of transformers, from the local cache or the hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]))
+    except (OSError, HfHubHTTPError) as error:
+        raise FileNotFoundError(
+            f"{name} is neither here nor within reach ({error}); pass the path of a folder"
+        ) from error
+
+
 def _place(name_or_path: str) -> Path:
     embedded = generators.WEIGHTS / name_or_path
     return embedded if name_or_path in generators.embedded() else Path(name_or_path).expanduser()
@@ -169,12 +189,13 @@ def _read_folder(folder: Path) -> Stages:
 
 def _assembled(stages: Stages, files: list[Path], *, device: str | torch.device, dtype: torch.dtype) -> Parts:
     side = 2 ** (len(stages.codec.config.block_out_channels) - 1)
-    codec = Codebook(_settled(stages.codec, device, codec_dtype(dtype)), side=side)
+    codec = Codebook(settled(stages.codec, device, codec_dtype(dtype)), side=side)
     prior, cells = None, stages.resolution // side
     if stages.prior is not None:
-        prior = Gpt(_settled(stages.prior, device, dtype), stages.prefix, grid=(cells, cells), size=codec.size)
+        prior = Gpt(settled(stages.prior, device, dtype), stages.prefix, grid=(cells, cells), size=codec.size)
     return Parts(codec, prior, stages.resolution, "decoder", files)
 
 
-def _settled(model: nn.Module, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
+def settled(model: nn.Module, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
+    """A model in its place and type, frozen, as it is when it paints."""
     return aligned(nn.Module.to(model.requires_grad_(False), device, dtype).eval())

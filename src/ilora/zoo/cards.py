@@ -37,7 +37,7 @@ def show(name: str) -> str:
         f"  weights          {weights} = {sum(facts['parameters'].values()):,}",
         f"  size             {facts['megabytes']:.1f} MB in half precision",
         f"  learned from     {facts['data']}",
-        f"  pictures seen    codec {facts['images_seen']['codec']:,}, denoiser {facts['images_seen']['denoiser']:,}",
+        f"  pictures seen    {', '.join(f'{stage} {count:,}' for stage, count in facts['images_seen'].items())}",
         f"  sheet            {folder(name) / 'samples.png'}",
         "",
         f"  codec ceiling    {facts['ceiling_protocol']}",
@@ -45,10 +45,11 @@ def show(name: str) -> str:
     for kind, row in facts["ceiling"].items():
         lines.append(f"    {kind:<12}" + "".join(f"{metric:>14} {value:.4g}" for metric, value in row.items()))
     lines += ["", f"  quality          {facts['quality_protocol']}"]
-    heads = ("images seen", "Fréchet", "kernel", "sliced Wasserstein")
-    lines.append("    " + "".join(f"{head:>20}" for head in heads))
+    heads = {"frechet": "Fréchet", "kernel": "kernel", "sliced_wasserstein": "sliced Wasserstein"}
+    heads |= {"bits_per_token": "bits a token"} if "bits_per_token" in facts["ladder"][-1] else {}
+    lines.append("    " + "".join(f"{head:>20}" for head in ("images seen", *heads.values())))
     for rung in facts["ladder"]:
-        values = (f"{rung['images']:,}", *(f"{rung[key]:.4f}" for key in ("frechet", "kernel", "sliced_wasserstein")))
+        values = (f"{rung['images']:,}", *(f"{rung[key]:.4f}" for key in heads))
         lines.append("    " + "".join(f"{value:>20}" for value in values))
     for part, rows in facts["loss"].items():
         lines += [

@@ -1,10 +1,36 @@
 """From nothing to a shipped generator: render pictures, train, measure, write the card."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ilora.zoo.measure import write_card
-from ilora.zoo.recipes import recipe
-from ilora.zoo.train import rung, train
+from ilora.zoo import autoregressive, autoregressive_card, measure, recipes, train
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What turns recipes of a kind into generators.
+
+    Attributes:
+        recipe: name to recipe.
+        train: name, pictures and folder to a trained generator.
+        write_card: the same to one with its card.
+        rung: name, folder and snapshot to a generator of the ladder.
+        ladder: the stage whose snapshots these are.
+    """
+
+    recipe: Callable[[str], Any]
+    train: Callable[..., Path]
+    write_card: Callable[..., Path]
+    rung: Callable[..., Path]
+    ladder: str
+
+
+DIFFUSION = Maker(recipes.recipe, train.train, measure.write_card, train.rung, "denoiser")
+TOKENS = Maker(
+    autoregressive.recipe, autoregressive.train, autoregressive_card.write_card, autoregressive.rung, "prior"
+)
 
 
 def make(
@@ -29,7 +55,8 @@ def make(
     Raises:
         FileExistsError: ``out`` holds files, and ``resume`` is not asked for.
     """
-    chosen, out = recipe(name), Path(out)
+    maker, out = _maker(name), Path(out)
+    chosen = maker.recipe(name)
     if not resume and out.is_dir() and any(out.iterdir()):
         raise FileExistsError(
             f"expected an empty folder, got {out} with files in it; go on with it (--resume) or choose another"
@@ -39,9 +66,22 @@ def make(
 
         pictures = out / "pictures"
         write(pictures, count=chosen.pictures, size=chosen.size)
-    train(name, pictures, out, device=device)
-    place = write_card(name, pictures, out)
+    maker.train(name, pictures, out, device=device)
+    place = maker.write_card(name, pictures, out)
     if snapshots:
-        for snapshot in sorted((out / "denoiser" / "snapshots").iterdir()):
-            rung(name, out, snapshot, out / "ladder" / snapshot.stem)
+        for snapshot in sorted((out / maker.ladder / "snapshots").iterdir()):
+            maker.rung(name, out, snapshot, out / "ladder" / snapshot.stem)
     return place
+
+
+def _maker(name: str) -> Maker:
+    """Who makes the generator of a recipe.
+
+    Raises:
+        ValueError: there is no recipe of that name.
+    """
+    for maker, known in ((DIFFUSION, recipes.RECIPES), (TOKENS, autoregressive.RECIPES)):
+        if name in known:
+            return maker
+    names = [*recipes.RECIPES, *autoregressive.RECIPES]
+    raise ValueError(f"expected a recipe among {', '.join(names)}, got {name!r}")

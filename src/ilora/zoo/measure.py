@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ilora import data, intrinsics
+from ilora.config import Configuration
 from ilora.generators import load
 from ilora.generators.base import Generator
 from ilora.images import contact_sheet, write_preview
@@ -24,6 +25,7 @@ from ilora.zoo.train import rung
 PAINTED = 256  # pictures that quality is measured on
 STEPS = 20  # of the sampler
 PARTS = ("vae", "unet", "text_encoder")
+STAGES = ("codec", "denoiser")  # that were trained, fields of the recipe
 
 
 def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
@@ -45,7 +47,7 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
     snapshots = sorted((out / "denoiser" / "snapshots").iterdir())
     write_json(
         place / "card.json",
-        _facts(chosen, out)
+        facts(chosen, out, parts=PARTS, stages=STAGES)
         | {
             "data": f"{len(shown):,} rooms, {chosen.size} px, seeds {shown.seeds[0]} to {shown.seeds[-1]}; captions",
             "ceiling_protocol": "true maps of the rooms test split through the frozen codec, mean over images",
@@ -59,18 +61,21 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
     return place
 
 
-def _facts(chosen: Recipe, out: Path) -> dict:
-    """What can be read off the training's files."""
-    sizes = {part: _weights(out / "generator" / part) for part in PARTS}
+def facts(chosen: Configuration, out: Path, *, parts: Sequence[str], stages: Sequence[str]) -> dict:
+    """What can be read off the training's files.
+
+    Args:
+        parts: folders of weights in ``out/generator``.
+        stages: trainings, which are fields of the recipe and folders in ``out``.
+    """
+    sizes = {part: _weights(out / "generator" / part) for part in parts}
     return {
         "description": chosen.description,
         "recipe": chosen.write(),
         "parameters": {part: count for part, (count, _) in sizes.items()},
         "megabytes": sum(size for _, size in sizes.values()) / 1e6,
-        "images_seen": {
-            part: getattr(chosen, part).steps * getattr(chosen, part).batch for part in ("codec", "denoiser")
-        },
-        "loss": {part: _curve(out / part / "log.jsonl") for part in ("codec", "denoiser")},
+        "images_seen": {stage: getattr(chosen, stage).steps * getattr(chosen, stage).batch for stage in stages},
+        "loss": {stage: _curve(out / stage / "log.jsonl") for stage in stages},
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from ilora.config import Configuration
 from ilora.zoo import codec, denoiser
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import Recipe, recipe
@@ -33,7 +34,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
     """
     chosen, out = recipe(name), Path(out)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _claim(chosen, out)
+    claim(chosen, out)
     shown, _ = read_pictures(pictures, limit=chosen.pictures).split(chosen.held_out)
 
     head = codec.train_codec(chosen, shown[: chosen.codec_pictures], out / "codec", device=device).requires_grad_(False)
@@ -81,8 +82,12 @@ def rung(name: str, out: Path | str, snapshot: Path, folder: Path) -> Path:
     return assemble(head, pair, words, folder)
 
 
-def _claim(chosen: Recipe, out: Path) -> None:
-    """Write the recipe down, or refuse a folder that was begun with another."""
+def claim(chosen: Configuration, out: Path) -> None:
+    """Write the recipe down, or refuse a folder that was begun with another.
+
+    Raises:
+        ValueError: it was.
+    """
     out.mkdir(parents=True, exist_ok=True)
     note = out / "recipe.json"
     wanted = json.loads(json.dumps(chosen.write()))
