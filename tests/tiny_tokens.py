@@ -77,7 +77,7 @@ def write_autoregressive(folder: Path, *, side: int = 16, seed: int = 0, prior: 
 
 
 def write_amused(folder: Path) -> AmusedPipeline:
-    """A random aMUSEd of 16 px, saved to ``folder``; as in the released ones the codec has no attention in its middle."""
+    """A random aMUSEd of 16 px, saved to ``folder``; as in released ones, the codec has no attention in its middle."""
     tokens = tiny.write_tokenizer(folder / "written_tokenizer")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -37,7 +37,7 @@ def test_tokens_and_images_are_those_of_transformers(made: tuple[JanusForConditi
 def test_drawn_tokens_follow_the_whole_sequence_and_the_prompt(
     made: tuple[JanusForConditionalGeneration, Path],
 ) -> None:
-    """Each token again, by running everything before it at once; guided, with the prompt's place filled with padding."""
+    """Each token again, by running everything before it at once; guided, with padding in the prompt's place."""
     stock, folder = made
     prompt = [0, 4, 5, 8, 9, 10, 11, 4, 6, 7, 3]  # <s> <| User |> : surface normal <| Assistant |>: <begin_of_image>
     drawn = load(str(folder)).sample([7], "surface normal", guidance=2.0)[1].flatten().long()

@@ -82,9 +82,7 @@ def test_a_configuration_runs_nothing_either(tmp_path: Path) -> None:
     config = checkpoint.parents[1] / "configs" / "2021-project.yaml"
     trace = tmp_path / "it ran"
     config.write_text(f"model: !!python/object/apply:os.system ['touch {trace}']  # taming.models.\n")
-    with pytest.raises(
-        ValueError, match="plain YAML, and nothing in it was run, got: could not determine a constructor"
-    ):
+    with pytest.raises(ValueError, match="plain YAML, and nothing in it was run"):
         load(str(checkpoint))
     assert not trace.exists()
 
@@ -95,7 +93,7 @@ def test_a_configuration_runs_nothing_either(tmp_path: Path) -> None:
         ({"cond_stage_config": {"target": "taming.models.vqgan.VQModel"}}, r"follow nothing or a class, got .*VQModel"),
         (
             {"permuter_config": {"target": "taming.modules.transformer.permuter.Subsample"}},
-            r"permuter, got .*Subsample",
+            r"got .*Subsample",
         ),
         ({"first_stage_config": {**tiny_taming.FIRST, "target": "taming.models.vqgan.GumbelVQ"}}, r"got .*GumbelVQ"),
     ],

@@ -84,7 +84,7 @@ class Gpt(Causal):
 
 
 def _linear(network: nn.Module) -> nn.Module:
-    """Replace transformers' ``Conv1D``, a linear layer with its weight transposed, by ``nn.Linear`` with the same map."""
+    """Replace transformers' ``Conv1D``, a linear layer with its weight transposed, by ``nn.Linear`` of the same map."""
     from transformers.pytorch_utils import Conv1D
 
     for parent in list(network.modules()):

@@ -54,9 +54,9 @@ class Causal(ABC):
     """A transformer that predicts each token from those before it, row by row; see ``Prior``.
 
     **Reading.** Under a causal mask a cell knows nothing of what comes after it. So the picture is shown twice: prefix,
-    t1 .. tn, then the prefix's last token and t1 .. t(n-1) again, where the network is asked for t1 .. tn as it was when
-    it learned, but has seen them all. The second copy has the positions of the first, because the network knows no
-    others; tn, after which nothing was ever predicted, may have to share a position with t(n-1).
+    t1 .. tn, then the prefix's last token and t1 .. t(n-1) again, where the network is asked for t1 .. tn as when it
+    learned, but has seen them all. The second copy has the positions of the first, because the network knows no others;
+    tn, after which nothing was ever predicted, may have to share a position with t(n-1).
     """
 
     network: nn.Module

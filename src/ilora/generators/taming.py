@@ -1,7 +1,7 @@
 """Checkpoints of taming-transformers (Esser et al. 2021) in the classes of diffusers and transformers.
 
-The same arithmetic under other names: a VQGAN is diffusers' ``VQModel``, its transformer is GPT-2 with the exact GELU and
-an untied head. Everything but tensors and the configuration's text is left unread.
+The same arithmetic under other names: a VQGAN is diffusers' ``VQModel``, its transformer is GPT-2 with the exact GELU
+and an untied head. Everything but tensors and the configuration's text is left unread.
 """
 
 import re
@@ -33,8 +33,8 @@ def read(checkpoint: Path, config: Path) -> Stages:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not of taming-transformers, or of a kind that has no counterpart: a Gumbel codec, a transformer after
-            another picture, with a permuted order or with unmasked inputs.
+        ValueError: not of taming-transformers, or of a kind that has no counterpart: a Gumbel codec, a transformer
+            after another picture, with a permuted order or with unmasked inputs.
     """
     model = _section(_yaml(config), "model", config)
     weights, _ = tensors.read(checkpoint)
@@ -164,6 +164,6 @@ def _prefix(params: dict[str, Any], path: Path) -> Prefix:
         classes = _section(_section(params, "cond_stage_config", path), "params", path)["n_classes"]
         return Prefix(words={str(number): number for number in range(classes)}, length=1)
     raise ValueError(
-        f"the transformer must follow nothing or a class, got {target!r} in {path}; its codec alone can be read from the "
-        "first stage's own checkpoint"
+        f"the transformer must follow nothing or a class, got {target!r} in {path}; its codec alone can be read from "
+        "the first stage's own checkpoint"
     )

@@ -51,7 +51,7 @@ def split(name: str) -> tuple[str, str | None]:
 
 
 def kind_of(name_or_path: str) -> str | None:
-    """``ours``, ``taming``, ``amused``, ``janus`` or None, by names of files and small text; the network is not asked."""
+    """``ours``, ``taming``, ``amused``, ``janus`` or None, by names of files and small text; the hub is not asked."""
     path = _place(name_or_path)
     if path.is_file():
         return "taming" if path.suffix == ".ckpt" and taming_config(path) else None

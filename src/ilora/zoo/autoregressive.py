@@ -20,6 +20,7 @@ from ilora import tensors
 from ilora.config import Configuration
 from ilora.generators.gpt import Prefix
 from ilora.generators.token_files import Stages, write_folder
+from ilora.run import read_json, write_json
 from ilora.zoo.codec import crops, distance, mix_colours
 from ilora.zoo.loop import train as minimise
 from ilora.zoo.pictures import Pictures, read_pictures
@@ -185,7 +186,7 @@ def quantised(
 ) -> tuple[Float[Tensor, "b d rows columns"], Float[Tensor, ""]]:
     """The entry nearest to each cell, with the cell's gradient (straight through), and what pulls both together.
 
-    van den Oord et al. 2017, eq. 3: the entry moves to the cell with weight 1, the cell to the entry with ``commitment``.
+    van den Oord et al. 2017, eq. 3: the entry goes to the cell with weight 1, the cell to it with ``commitment``.
     """
     cells = latent.permute(0, 2, 3, 1)  # [b, rows, columns, d]
     nearest = entries[nearest_entry(cells.detach().flatten(0, 2), entries)].view_as(cells)
@@ -222,8 +223,6 @@ def revived(entries: Float[Tensor, "k d"], cells: Float[Tensor, "n d"]) -> Float
 
 def vocabulary(chosen: TokenRecipe, captions: list[str], path: Path) -> Prefix:
     """The prefix of captions' words: numbered after the codebook's entries, the start token and the filling one."""
-    from ilora.run import read_json, write_json
-
     if not path.is_file():
         words = sorted({word for caption in captions for word in re.findall(r"\w+", caption.lower())})
         first = chosen.entries + 2

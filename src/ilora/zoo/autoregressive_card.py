@@ -1,5 +1,5 @@
-"""Measure a trained generator of tokens and its ladder, and write its card: what ``ilora.zoo.measure`` says of diffusion,
-and how many bits a token takes."""
+"""Measure a trained generator of tokens and its ladder, and write its card: what ``ilora.zoo.measure`` says of
+diffusion, and how many bits a token takes."""
 
 import json
 from pathlib import Path
@@ -43,8 +43,8 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
             "data": f"{len(shown):,} rooms, {chosen.size} px, seeds {shown.seeds[0]} to {shown.seeds[-1]}; captions",
             "ceiling_protocol": "true maps of the rooms test split through the frozen codec, mean over images",
             "ceiling": ceiling(generator),
-            "quality_protocol": f"{min(PAINTED, len(held))} pictures for captions of held-out scenes against {len(held)} "
-            f"held-out pictures, no guidance; scene encoder v{quality.VERSION}; bits a token of the held-out pictures",
+            "quality_protocol": f"{min(PAINTED, len(held))} pictures for captions of held-out scenes against "
+            f"{len(held)} held-out ones, no guidance; scene encoder v{quality.VERSION}; bits a token of held-out pictures",
             "ladder": ladder,
         }
         | usage(generator, held),
