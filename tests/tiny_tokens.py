@@ -93,7 +93,7 @@ def write_amused(folder: Path) -> AmusedPipeline:
             block_out_channels=16,
             num_res_blocks=1,
             block_num_heads=2,
-            num_hidden_layers=2,
+            num_hidden_layers=1,
             num_attention_heads=2,
             intermediate_size=32,
             sample_size=8,
@@ -116,7 +116,7 @@ def write_amused(folder: Path) -> AmusedPipeline:
 def write_janus(folder: Path) -> JanusForConditionalGeneration:
     """A random Janus of 16 px with tokens of 2 px, saved to ``folder`` with a tokenizer of whole words."""
     special = ["<s>", "<pad>", "<unk>", "<begin_of_image>"]
-    words = [*special, "<|", "User", "Assistant", "|>:", "|>", ":", *tiny.WORDS]
+    words = [*special, "<|", "User", "Assistant", "|>:", "|>", ":", *tiny.WORDS]  # surface is 10
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(

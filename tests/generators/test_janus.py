@@ -31,7 +31,7 @@ def test_tokens_and_images_are_those_of_transformers(made: tuple[JanusForConditi
         painted = stock.decode_image_tokens(index).permute(0, 3, 1, 2)
     code = generator.encode(image)
     assert torch.equal(code.long().flatten(1), index) and len(index.unique()) > 4
-    assert_close(generator.decode(code), painted, rtol=0, atol=1e-5)
+    assert_close(generator.decode(code), painted, rtol=0, atol=1e-4)
 
 
 def test_drawn_tokens_follow_the_whole_sequence_and_the_prompt(
@@ -39,7 +39,7 @@ def test_drawn_tokens_follow_the_whole_sequence_and_the_prompt(
 ) -> None:
     """Each token again, by running everything before it at once; guided, with padding in the prompt's place."""
     stock, folder = made
-    prompt = [0, 4, 5, 8, 9, 10, 11, 4, 6, 7, 3]  # <s> <| User |> : surface normal <| Assistant |>: <begin_of_image>
+    prompt = [0, 4, 5, 7, 10, 11, 4, 6, 7, 3]  # <s> <| User |>: surface normal <| Assistant |>: <begin_of_image>
     drawn = load(str(folder)).sample([7], "surface normal", guidance=2.0)[1].flatten().long()
     numbers = torch.rand(64, generator=torch.Generator().manual_seed(7)).double()
     for cell in (0, 1, 40, 63):

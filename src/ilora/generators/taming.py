@@ -106,6 +106,8 @@ def _codec(weights: Weights, model: dict[str, Any], path: Path) -> nn.Module:
     if model.get("target") != "taming.models.vqgan.VQModel":
         raise ValueError(f"the codec must be a taming.models.vqgan.VQModel, got {model.get('target')!r} in {path}")
     params = _section(model, "params", path)
+    if params.get("remap"):
+        raise ValueError(f"the codec must use its whole codebook, got one renumbered by {params['remap']} in {path}")
     parts = ("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv.")
     kept = {name: tensor for name, tensor in weights.items() if name.startswith(parts)}
     return built(VQModel, codec_config(params), codec_names(kept), torch.float32)

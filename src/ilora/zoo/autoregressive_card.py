@@ -44,7 +44,7 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
             "ceiling_protocol": "true maps of the rooms test split through the frozen codec, mean over images",
             "ceiling": ceiling(generator),
             "quality_protocol": f"{min(PAINTED, len(held))} pictures for captions of held-out scenes against "
-            f"{len(held)} held-out ones, no guidance; scene encoder v{quality.VERSION}; bits a token of held-out pictures",
+            f"{len(held)} held-out ones, no guidance; scene encoder v{quality.VERSION}; bits a token of those",
             "ladder": ladder,
         }
         | usage(generator, held),
