@@ -233,19 +233,21 @@ def read_weights(kind: type[nn.Module], folder: Path, dtype: torch.dtype) -> nn.
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within it, transformers draws no progress bars and diffusers makes no remarks that no user can act on."""
+    """Within it, neither transformers nor diffusers draws progress bars or makes remarks that no user can act on."""
     from diffusers.utils import logging as remarks
     from transformers.utils import logging as bars
 
-    drawn, level = bars.is_progress_bar_enabled(), remarks.get_verbosity()
-    bars.disable_progress_bar()
+    level = remarks.get_verbosity()
+    drawn = [library for library in (remarks, bars) if library.is_progress_bar_enabled()]
     remarks.set_verbosity_error()
+    for library in drawn:
+        library.disable_progress_bar()
     try:
         yield
     finally:
         remarks.set_verbosity(level)
-        if drawn:
-            bars.enable_progress_bar()
+        for library in drawn:
+            library.enable_progress_bar()
 
 
 def _encoders(folder: Path) -> list[Encoder]:
