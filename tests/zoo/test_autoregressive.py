@@ -2,17 +2,17 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ilora import intrinsics
 from ilora.generators import load
 from ilora.generators.gpt import Gpt
-from ilora.zoo import autoregressive, make, quality
+from ilora.zoo import autoregressive, cards, make, quality
 from ilora.zoo.autoregressive import TokenRecipe
-from ilora.zoo.autoregressive_card import STAGES, measure_rung, usage
-from ilora.zoo.measure import facts
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import Training
 from tests import tiny_tokens
@@ -23,7 +23,7 @@ TINY = TokenRecipe(
     description="for tests",
     size=32,
     pictures=24,
-    held_out=4,
+    held_out=8,
     entries=16,
     entry=4,
     widths=(16, 16, 16),
@@ -117,36 +117,43 @@ def test_the_shipped_recipe_weighs_at_most_twelve_megabytes() -> None:
     assert 2 * sum(weight.numel() for part in parts for weight in part.parameters()) <= 12e6
 
 
-def test_training_leaves_a_generator_that_paints_encodes_and_is_measured(shards, tmp_path, monkeypatch) -> None:  # noqa: F811
+def test_it_is_made_measured_and_shown(shards, tmp_path, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setitem(autoregressive.RECIPES, "tiny-ar", TINY)
+    short = partial(quality.train_encoder, config=quality.ENCODER.replace(steps=1, batch=2))
+    monkeypatch.setattr(quality, "train_encoder", short)
+    monkeypatch.setattr(intrinsics, "NAMES", ("depth",))
     out = tmp_path / "out"
-    place = autoregressive.train("tiny-ar", shards, out)
-    assert sorted(path.name for path in place.iterdir()) == ["model_index.json", "prior", "vqvae"]
+    place = make.make("tiny-ar", out, pictures=shards, snapshots=True, device="cpu")
+    names = ["card.json", "model_index.json", "prior", "samples.png", "vqvae"]
+    assert sorted(path.name for path in place.iterdir()) == names
     assert load_file(place / "prior" / "model.safetensors")["lm_head.weight"].dtype == torch.float16
     generator = load(str(place))
     images, codes = generator.sample([0, 1], ["a room with a red sofa", ""], guidance=2.0)
     assert images.shape == (2, 3, 32, 32) and codes.shape == (2, 8, 8)
     tokens = load_file(out / "tokens.safetensors")["tokens"]
-    assert tokens.shape == (4, 20, 64)  # as they are, mirrored, and both moved
+    assert tokens.shape == (4, 16, 64)  # as they are, mirrored, and both moved
 
-    shown, held = read_pictures(shards, limit=24).split(4)
+    shown, held = read_pictures(shards, limit=24).split(8)
     exact = autoregressive.tokenise(
         autoregressive.train_codec(TINY, shown, out / "codec", device="cpu"), held.images(slice(None))
     )
     same = generator.encode(held.images(slice(None))).flatten(1).long() == exact
     assert same.float().mean() > 0.9  # weights were rounded to half precision
 
-    # The ladder's last rung is the result itself, and is scored once.
-    snapshots = sorted((out / "prior" / "snapshots").iterdir())
-    last = load(str(autoregressive.rung("tiny-ar", out, snapshots[-1], tmp_path / "rung")))
-    assert last.fingerprint == generator.fingerprint and len(snapshots) == 2
-    encoder = quality.SceneEncoder(1, width=8, features=16).eval()
-    scores = measure_rung(TINY, out, snapshots[0], encoder, held)
-    assert 0 < scores["bits_per_token"] < 2 * math.log2(TINY.entries) and scores["images"] == 8
-    assert json.loads((out / "ladder" / "00000008.json").read_text()) == scores
-    found = facts(TINY, out, parts=("vqvae", "prior"), stages=STAGES)
-    assert found["images_seen"] == {"codec": 24, "prior": 16} and found["parameters"].keys() == {"vqvae", "prior"}
-    assert 1 <= usage(generator, held)["entries_perplexity"] <= 16 * usage(generator, held)["entries_used"] + 1e-6
+    # The ladder's last rung is the result itself.
+    card = json.loads((place / "card.json").read_text())
+    assert [rung["images"] for rung in card["ladder"]] == [8, 16]
+    assert all(0 < rung["bits_per_token"] < 2 * math.log2(TINY.entries) for rung in card["ladder"])
+    assert load(str(out / "ladder" / "00000016")).fingerprint == generator.fingerprint
+    assert card["images_seen"] == {"codec": 24, "prior": 16} and card["ceiling"]["depth"]["abs_rel"] > 0
+    assert card["parameters"].keys() == {"vqvae", "prior"}
+    assert 1 <= card["entries_perplexity"] <= TINY.entries * card["entries_used"] + 1e-6
+
+    # The card in words.
+    monkeypatch.setattr(cards, "WEIGHTS", out)
+    words = cards.show("generator")
+    assert "codec 24, prior 16" in words and "bits a token" in words
+    assert f"{card['ladder'][-1]['bits_per_token']:.4f}" in words
 
 
 def test_a_stopped_training_ends_with_the_same_bits(shards, tmp_path, monkeypatch) -> None:  # noqa: F811
@@ -162,9 +169,10 @@ def test_a_stopped_training_ends_with_the_same_bits(shards, tmp_path, monkeypatc
         return kept(*given)
 
     monkeypatch.setattr(autoregressive, "distance", stop)
-    monkeypatch.setattr(autoregressive.minimise, "__kwdefaults__", {"minutes": 0})
+    monkeypatch.setattr(autoregressive, "minimise", partial(autoregressive.minimise, minutes=0))
     with pytest.raises(KeyboardInterrupt):
         autoregressive.train_codec(TINY, shown, tmp_path / "parts", device="cpu")
+    assert (tmp_path / "parts" / "checkpoint.safetensors").is_file()
     again = autoregressive.train_codec(TINY, shown, tmp_path / "parts", device="cpu")
     assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), again.parameters(), strict=True))
 
