@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ilora.images.atomic import replacing
 
-_TRAINERS = ("pytorch_lightning.", "lightning.", "argparse.")  # whose bookkeeping lies beside the weights
+# Whose bookkeeping checkpoints of trainers carry beside their weights; numpy's numbers are scores.
+_TRAINERS = ("pytorch_lightning.", "lightning.", "argparse.", "omegaconf.", "taming.", "numpy.")
 
 
 class _Inert:
-    """Stands for an object of a trainer's class: takes any state and does nothing with it."""
+    """Stands for an object of a trainer's class, or a number of numpy: takes any state and does nothing with it."""
 
     def __init__(self, *args: object, **kwargs: object) -> None: ...
 

@@ -14,6 +14,7 @@ FAMILIES = {  # name: module; asked in turn whether they recognise what is to be
     "toy": "toy",
     "flow_matching": "flow_matching",
     "stylegan": "stylegan",
+    "autoregressive": "autoregressive",
 }
 
 

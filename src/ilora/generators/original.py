@@ -9,6 +9,7 @@ the codec's scale. ``tokenizer/``, ``tokenizer_2/`` and ``scheduler/`` folders b
 import json
 import re
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,11 @@ _ENDS = {
 _CODEC = (  # pattern, replacement
     (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
     (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
-    (r"\.mid\.attn_1\.norm\.", ".mid_block.attentions.0.group_norm."),
-    (r"\.mid\.attn_1\.([qkv])\.", r".mid_block.attentions.0.to_\1."),
-    (r"\.mid\.attn_1\.proj_out\.", ".mid_block.attentions.0.to_out.0."),
+    (r"\.mid\.attn_1\.", ".mid_block.attentions.0."),
+    (r"\.(down|up)\.(\d+)\.attn\.", r".\1_blocks.\2.attentions."),
+    (r"\.attentions\.(\d+)\.norm\.", r".attentions.\1.group_norm."),
+    (r"\.attentions\.(\d+)\.([qkv])\.", r".attentions.\1.to_\2."),
+    (r"\.attentions\.(\d+)\.proj_out\.", r".attentions.\1.to_out.0."),
     (r"\.down\.(\d+)\.block\.", r".down_blocks.\1.resnets."),
     (r"\.down\.(\d+)\.downsample\.", r".down_blocks.\1.downsamplers.0."),
     (r"\.up\.(\d+)\.block\.", r".up_blocks.\1.resnets."),
@@ -129,16 +132,21 @@ def _velocity(names: list[str], header: dict[str, str], family: str, path: Path)
     return header.get("global_step") != "875000"  # SD 2.0 base, the one release of the family that predicts the noise
 
 
-def _built(kind: type[nn.Module], config: dict[str, Any], weights: Weights, dtype: torch.dtype) -> nn.Module:
-    """A diffusers model around these tensors, without drawing random ones first."""
+def built(kind: Callable[..., nn.Module], config: dict[str, Any], weights: Weights, dtype: torch.dtype) -> nn.Module:
+    """A model around these tensors, without drawing random ones first.
+
+    Raises:
+        ValueError: the tensors' names or shapes are not the model's.
+    """
     with torch.device("meta"):
         model = kind(**config)
     wanted = model.state_dict()
     strange = sorted(wanted.keys() ^ weights.keys())
     strange += sorted(name for name in wanted.keys() & weights.keys() if wanted[name].shape != weights[name].shape)
     if strange:
-        raise ValueError(f"the tensors do not make a {kind.__name__}: {len(strange)} do not fit, such as {strange[:3]}")
-    model.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
+        made = type(model).__name__
+        raise ValueError(f"the tensors do not make a {made}: {len(strange)} do not fit, such as {strange[:3]}")
+    model.load_state_dict({name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}, assign=True)
     return model.eval().requires_grad_(False)
 
 
@@ -182,7 +190,7 @@ def _network(weights: Weights, family: str, dtype: torch.dtype) -> nn.Module:
         for old, new in _RESNET.items():
             rest = rest.replace(old, new)
         named[f"{prefixes.get(prefix, prefix)}.{rest}"] = tensor
-    return _built(UNet2DConditionModel, _network_config(named, depth, family), named, dtype)
+    return built(UNet2DConditionModel, _network_config(named, depth, family), named, dtype)
 
 
 def _network_config(named: Weights, depth: list[int], family: str) -> dict[str, Any]:
@@ -222,20 +230,25 @@ def _count(weights: Weights, pattern: str) -> int:
     return max((int(found[1]) + 1 for found in (re.match(pattern, name) for name in weights) if found), default=0)
 
 
-def _codec(weights: Weights, scale: float, dtype: torch.dtype) -> nn.Module:
-    """The codec as diffusers' ``AutoencoderKL``; the decoder's levels are numbered the other way round there."""
-    from diffusers import AutoencoderKL
-
-    levels = _count(weights, r"decoder\.up\.(\d+)\.")
-    named: Weights = {}
+def codec_names(weights: Weights) -> Weights:
+    """A codec's tensors under diffusers' names; the decoder's levels are numbered the other way round there."""
+    levels, named = _count(weights, r"decoder\.up\.(\d+)\."), {}
     for name, tensor in weights.items():
-        if not name.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")):
-            continue  # the training loss's discriminator
         name = re.sub(r"\.up\.(\d+)\.", lambda found: f".up.{levels - 1 - int(found[1])}.", name)
         for pattern, replacement in _CODEC:
             name = re.sub(pattern, replacement, name)
         is_linear = re.search(r"\.to_(q|k|v|out\.0)\.weight$", name)
         named[name] = tensor.flatten(1) if is_linear else tensor  # [o, i, 1, 1] -> [o, i]
+    return named
+
+
+def _codec(weights: Weights, scale: float, dtype: torch.dtype) -> nn.Module:
+    """The codec as diffusers' ``AutoencoderKL``; the training loss's discriminator is left out."""
+    from diffusers import AutoencoderKL
+
+    parts = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+    named = codec_names({name: tensor for name, tensor in weights.items() if name.startswith(parts)})
+    levels = _count(named, r"decoder\.up_blocks\.(\d+)\.")
     width = [named[f"encoder.down_blocks.{level}.resnets.0.conv1.weight"].shape[0] for level in range(levels)]
     config = {
         "in_channels": named["encoder.conv_in.weight"].shape[1],
@@ -247,7 +260,7 @@ def _codec(weights: Weights, scale: float, dtype: torch.dtype) -> nn.Module:
         "latent_channels": named["decoder.conv_in.weight"].shape[1],  # of [o, c, 3, 3]
         "scaling_factor": scale,
     }
-    return _built(AutoencoderKL, config, named, dtype)
+    return built(AutoencoderKL, config, named, dtype)
 
 
 def _beside(path: Path) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ilora.zoo import gan, gan_card, gan_recipes, measure, recipes, train
+from ilora.zoo import autoregressive, autoregressive_card, gan, gan_card, gan_recipes, measure, recipes, train
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Maker:
 
 DIFFUSION = Maker(recipes.recipe, train.train, measure.write_card, train.rung, "denoiser")
 GAN = Maker(gan_recipes.recipe, gan.train, gan_card.write_card, gan.rung, "gan")
+TOKENS = Maker(
+    autoregressive.recipe, autoregressive.train, autoregressive_card.write_card, autoregressive.rung, "prior"
+)
 
 
 def make(
@@ -78,8 +81,8 @@ def _maker(name: str) -> Maker:
     Raises:
         ValueError: there is no recipe of that name.
     """
-    for maker, known in ((DIFFUSION, recipes.RECIPES), (GAN, gan_recipes.RECIPES)):
+    for maker, known in ((DIFFUSION, recipes.RECIPES), (GAN, gan_recipes.RECIPES), (TOKENS, autoregressive.RECIPES)):
         if name in known:
             return maker
-    names = [*recipes.RECIPES, *gan_recipes.RECIPES]
+    names = [*recipes.RECIPES, *gan_recipes.RECIPES, *autoregressive.RECIPES]
     raise ValueError(f"expected a recipe among {', '.join(names)}, got {name!r}")
