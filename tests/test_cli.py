@@ -12,7 +12,7 @@ from safetensors import safe_open
 from ilora.cli import main
 from tests import world
 
-COMMANDS = ("demo", "fit", "predict", "evaluate", "compare", "sample", "export", "zoo", "scenes")
+COMMANDS = ("demo", "fit", "predict", "evaluate", "compare", "study", "sample", "export", "zoo", "scenes")
 Command = Callable[..., tuple[int, str, str]]
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "src" / "ilora"
 # An import may only point down this list, or stay on its line.
 LAYERS = (
     ("__main__", "cli"),
-    ("demo", "zoo"),
+    ("demo", "zoo", "studies"),
     ("fit", "codes", "predict", "predictor", "sample", "evaluate", "evaluation", "showcase"),
     ("run", "team", "report"),
     ("generators", "intrinsics", "adapters", "data"),
@@ -22,7 +22,7 @@ LAYERS = (
     ("records", "ops"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-OPTIONAL = ("OpenEXR", "diffusers", "drjit", "gradio", "huggingface_hub", "matplotlib", "mitsuba", "pyoidn", "scipy")
+OPTIONAL = ("OpenEXR", "diffusers", "drjit", "gradio", "huggingface_hub", "matplotlib", "mitsuba", "pyoidn", "ray", "scipy")
 HEAVY = (*OPTIONAL, "accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
 
