@@ -30,8 +30,8 @@ SOLVED = {
     "probe of the decoder, ridge": {"method": "ridge", "targets": DECODER},
 }
 CAPTION = (
-    "Equal labels: as many updates as the adapter. Equal time: as many updates as fit into the time of the adapter's, by "
-    "measured step times."
+    "Equal labels: as many updates as the adapter. Equal time: as many updates as fit into the time of the adapter's, "
+    "by measured step times."
 )
 GIVEN = {"untouched": "untouched generator", "mean_map": "mean training map", "codec_ceiling": "codec ceiling"}
 

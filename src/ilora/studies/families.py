@@ -66,6 +66,6 @@ def _sentence(cells: Sequence[Cell]) -> str:
     better = [cell for cell in done if compared(cell, cell, method="mean_map").high < 1]
     return (
         f"{len({cell.series for cell in done})} generators, one command: {percent(min(shares))} to "
-        f"{percent(max(shares))} of their weights learn; {len(better)} of {len(done)} adapters are better than the mean training map, with "
-        "intervals below 1."
+        f"{percent(max(shares))} of their weights learn; {len(better)} of {len(done)} adapters beat the mean "
+        "training map, with intervals below 1."
     )

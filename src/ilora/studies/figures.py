@@ -104,6 +104,15 @@ def _ticks(axis: Any, values: Sequence[float]) -> None:
     if 0 < len(values) <= 8 and max(values) / min(values) >= 2 ** (len(values) - 1) * 0.5:
         axis.set_xticks(values, [f"{value:,.0f}" if value >= 10 else f"{value:.3g}" for value in values])
         axis.minorticks_off()
+    else:
+        axis.xaxis.set_major_formatter(_plain)
+        axis.xaxis.set_minor_formatter(_plain if values and max(values) < 5 * min(values) else "")
+        axis.tick_params(axis="x", which="minor", labelsize=7)
+
+
+def _plain(value: float, _place: int | None = None) -> str:
+    """A tick without a power of ten."""
+    return f"{value:g}"
 
 
 def bars(items: Sequence[Bar], *, x: str, title: str = "", lines: dict[str, float] | None = None) -> str:
@@ -120,8 +129,8 @@ def bars(items: Sequence[Bar], *, x: str, title: str = "", lines: dict[str, floa
         axis.barh(place, bar.value, xerr=spread, color=colour, alpha=0.85, capsize=3, height=0.68, label=name)
     axis.set_yticks(range(len(shown)), [bar.label for bar in shown])
     axis.invert_yaxis()
-    for name, value in (lines or {}).items():
-        axis.axvline(value, color="#333333", ls="--", lw=1, label=name)
+    for style, (name, value) in zip(("--", ":", "-."), (lines or {}).items(), strict=False):
+        axis.axvline(value, color="#333333", ls=style, lw=1, label=name)
     axis.set(xlabel=x, title=title)
     axis.grid(axis="x", alpha=0.25)
     axis.set_axisbelow(True)

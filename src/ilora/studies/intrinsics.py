@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ilora.intrinsics import NAMES
 from ilora.report import Section, Table, number
-from ilora.studies.answer import COMMON, RULE, Answer, Figure, common, plain, verdict, words
+from ilora.studies.answer import COMMON, GOOD, MEDIUM, RULE, Answer, Figure, common, plain, verdict, words
 from ilora.studies.cells import Cell, Position, compared, only, position
 from ilora.studies.figures import Bar, bars
 from ilora.studies.plan import Ask, Point
@@ -61,7 +61,7 @@ class Intrinsics:
         header = ("generator", "intrinsic", "verdict", "position [95 %]", "÷ random [95 %]", "random weights",
                   "codec ceiling", *COMMON)  # fmt: skip
         figure = Figure("", bars(marks, x="position between random weights (0) and codec ceiling (1)",
-                                 lines={"good": 0.5, "medium": 0.1}), "Each bar with its 95 % interval.")  # fmt: skip
+                                 lines={"✓ beyond": GOOD, "~ beyond": MEDIUM}), "Each bar with its 95 % interval.")  # fmt: skip
         return Answer(_sentence(places), Table(header, tuple(rows), RULE), (figure,), findings, (_paper(places),))
 
 

@@ -39,7 +39,7 @@ class Quality:
     shows = (
         "The same fit on checkpoints of one training or of several: distance of a checkpoint's pictures from real ones "
         "against the error of its intrinsics. Rho is Spearman's rank correlation of distance and accuracy (the "
-        "negative error); -1 says that every better checkpoint knows more. Its interval is a bootstrap over checkpoints."
+        "negative error); -1 says that every better checkpoint knows more. Its interval is a bootstrap over them."
     )
 
     def points(self, ask: Ask) -> list[Point]:

@@ -62,7 +62,8 @@ class Sweep:
             for label, x in axes:
                 curves = tuple(Curve(name, _marks(only(group, series=name), x)) for name in shown)
                 metric = group[0].metric
-                row.append(Panel(title, label, f"{metric}{unit_of(metric)}", curves, lines, log=True))
+                joined = not label.endswith("[s]")  # times that hardly differ have no order
+                row.append(Panel(title, label, f"{metric}{unit_of(metric)}", curves, lines, log=True, joined=joined))
             rows.append(row)
         return panels(rows)
 
