@@ -60,8 +60,11 @@ class Intrinsics:
             marks.append(Bar(f"{kind}, {generator}", generator, where.value, where.low, where.high))
         header = ("generator", "intrinsic", "verdict", "position [95 %]", "÷ random [95 %]", "random weights",
                   "codec ceiling", *COMMON)  # fmt: skip
-        figure = Figure("", bars(marks, x="position between random weights (0) and codec ceiling (1)",
-                                 lines={"✓ beyond": GOOD, "~ beyond": MEDIUM}), "Each bar with its 95 % interval.")  # fmt: skip
+        axis, lines = (
+            "position between random weights (0) and codec ceiling (1)",
+            {"✓ beyond": GOOD, "~ beyond": MEDIUM},
+        )
+        figure = Figure("", bars(marks, x=axis, lines=lines), "Each bar with its 95 % interval.")
         return Answer(_sentence(places), Table(header, tuple(rows), RULE), (figure,), findings, (_paper(places),))
 
 
