@@ -19,6 +19,7 @@ COMMANDS = (
     "predict",
     "evaluate",
     "compare",
+    "study",
     "protocols",
     "sample",
     "label",

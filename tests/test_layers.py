@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "src" / "ilora"
 # An import may only point down this list, or stay on its line.
 LAYERS = (
     ("__main__", "cli"),
-    ("demo", "zoo"),
+    ("demo", "zoo", "studies"),
     (
         "fit",
         "codes",
@@ -36,7 +36,7 @@ LAYERS = (
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 OPTIONAL = ("OpenEXR", "diffusers", "drjit", "gradio", "h5py", "huggingface_hub", "matplotlib", "mitsuba", "pyoidn",
-            "scipy")  # fmt: skip
+            "ray", "scipy")  # fmt: skip
 HEAVY = (*OPTIONAL, "accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
 

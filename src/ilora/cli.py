@@ -162,6 +162,46 @@ def protocols(
 
 
 @app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="intrinsics, families, rank, labels, quality, controls or layers.")],
+    more: Annotated[list[str] | None, typer.Argument(help="More of --checkpoints.", metavar="[PATH]...")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of points and pages; studies that share it share points.")],
+    generator: Annotated[list[str] | None, typer.Option(help=f"{GENERATOR} Repeatable; default: the embedded.")] = None,
+    intrinsics: Annotated[list[str] | None, typer.Option(help="Names, comma between; default: the study's.")] = None,
+    checkpoints: Annotated[list[str] | None, typer.Option(help="For quality: generators, or trainings.")] = None,
+    data: Annotated[str, typer.Option(help="'rooms', or a folder.")] = "rooms",
+    seeds: Annotated[int | None, typer.Option(help="Fits of each point. Default: 3, with --quick 1.", min=1)] = None,
+    images: Annotated[int | None, typer.Option(help="Test pictures. Default: all, with --quick 40.", min=1)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small grid of short fits.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and its cost, and stop.")] = False,
+    ray: Annotated[str | None, typer.Option(help="Make the points on Ray: auto, or an address.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Field of every fit, NAME=VALUE; repeatable.")] = None,
+    device: Device = None,
+) -> None:
+    """Answer a question by a grid of fits with their controls; stopped at any moment and run again, it goes on."""
+    from ilora.studies.plan import StudyConfig
+    from ilora.studies.study import study as run
+
+    config = StudyConfig(
+        generators=tuple(generator or ()),
+        intrinsics=tuple(word for words in intrinsics or () for word in words.split(",")),
+        checkpoints=(*(checkpoints or ()), *(more or ())),
+        data=data,
+        seeds=seeds,
+        images=images,
+        quick=quick,
+        changes=parse(set_ or []),
+        device=device,
+    )
+    try:
+        run(name, out, config=config, ray=ray, dry_run=dry_run)
+    except KeyboardInterrupt as stopped:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from stopped
+
+
+@app.command()
 def sample(
     out: Out,
     generator: Annotated[str, typer.Option(help=GENERATOR)] = FitConfig.generator,

@@ -104,7 +104,8 @@ class Readout(Configuration):
 class AdapterConfig(Configuration):
     """Which of the network's weights learn, and in which form."""
 
-    method: str = "lora"  # lora | dora | rslora; controls: full (all weights) | scratch (all weights, from random ones)
+    # lora | dora | rslora; controls: full (all weights) | scratch (all, from random ones) | ridge, head (linear probes)
+    method: str = "lora"
     rank: int = 8  # of the low-rank update
     alpha: float | None = None  # scale of the update is alpha / rank; None: alpha = rank
     targets: str = "attention"  # a name in Generator.targets, or a regular expression over module names
@@ -178,7 +179,7 @@ class FitConfig(Configuration):
 
 
 _WORDS = {
-    "method": ("lora", "dora", "rslora", "full", "scratch"),
+    "method": ("lora", "dora", "rslora", "full", "scratch", "ridge", "head"),
     "schedule": ("constant", "cosine"),
     "precision": ("auto", "fp32", "bf16"),
 }

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from ilora import checks, tables
+from ilora.adapters.controls import PROBES
 from ilora.config import Configuration, FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset
@@ -153,7 +154,7 @@ def through_codec(generator: Generator, kind: Intrinsic, map: Map, valid: Valid)
 def _control(run: Run, config: EvaluateConfig) -> list[str]:
     """Fit the same on random weights where that is missing and wanted; otherwise a note."""
     fitted = FitConfig.read(read_json(run.config))
-    if fitted.random_weights or fitted.method == "scratch":
+    if fitted.random_weights or fitted.method in ("scratch", *PROBES):
         return ["this run is a control itself: no fit on random weights beside it"]
     if config.controls:
         if not run.control(CONTROL).adapter.is_file():

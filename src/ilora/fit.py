@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ilora import images, tensors
-from ilora.adapters import controls, file, lora
+from ilora.adapters import controls, file, lora, probes
 from ilora.codes import batch, encode, mean_map, placed, stored, with_fitted_readout
 from ilora.config import FitConfig
 from ilora.data import dataset
@@ -146,6 +146,7 @@ def fit(
         return run.path
 
     # Codes and targets, once.
+    generator = probes.probed(generator, config)  # itself, unless a linear probe of it shall learn
     with team.first():
         records = encode(generator, kind, examples, mirrored=config.mirror)
 
@@ -158,7 +159,10 @@ def fit(
     learner = Learner(config, generator, kind, placed(records, team.device), parameters, average, optimizer)
 
     # Learn.
-    _learn(learner, run, team)
+    if solved := probes.prepare(generator, learner.records, config.method):
+        append(run.log, solved)
+    else:
+        _learn(learner, run, team)
 
     # Result.
     if team.rank == 0:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ilora import checks, tensors
-from ilora.adapters import controls, file, formats, lora
+from ilora.adapters import controls, file, formats, lora, probes
 from ilora.adapters.file import About
 from ilora.config import AdapterConfig, Readout
 from ilora.data.cache import content_hash
@@ -89,12 +89,14 @@ class Skill:
         readout: how the network's output is read.
         digest: content hash of the adapter's weights, 16 hexadecimal digits.
         weights: the network's parameters and buffers that differ from the base, each with its value under the adapter.
+        probe: what paints instead of the generator, where the adapter is a linear probe of its activations.
     """
 
     intrinsic: Intrinsic
     readout: Readout
     digest: str
     weights: list[tuple[Tensor, Tensor]]
+    probe: probes.Probed | None = None
 
 
 class Predictor:
@@ -198,11 +200,13 @@ class Predictor:
         self.residual = lost(self.generator, images.to(code.device), code)
         mirrored = self.generator.encode(images.flip(-1)) if self.mirror else None
         result = {}
-        for name, skill in self._skills.items():
-            with self._worn(skill if adapted else Skill(skill.intrinsic, skill.readout, "", [])):
-                map = skill.intrinsic.from_image(self.generator.forward(code))
+        for name, own in self._skills.items():
+            skill = own if adapted else Skill(own.intrinsic, own.readout, "", [])
+            painter = skill.probe or self.generator
+            with self._worn(skill):
+                map = skill.intrinsic.from_image(painter.forward(code))
                 if mirrored is not None:
-                    other = skill.intrinsic.flip(skill.intrinsic.from_image(self.generator.forward(mirrored)))
+                    other = skill.intrinsic.flip(skill.intrinsic.from_image(painter.forward(mirrored)))
                     map = skill.intrinsic.resize((map + other) / 2, *map.shape[-2:])  # makes normals unit vectors again
             result[name] = map
         return result
@@ -230,10 +234,15 @@ def wear(generator: Generator, source: Source) -> Skill:
         ValueError: the adapter was made for another generator, or does not fit this one's layers.
     """
     network, about = generator.network, source.about
+    probing = about is not None and about.adapter.method in probes.METHODS
+    probe = probes.Probed(generator, about.adapter.targets) if probing else None
     if about is not None:
-        file.match(about, generator)
+        file.match(about, probe or generator)
     weights, config = _read(source, network)
     digest = content_hash(weights)[:16]
+    if probe is not None:
+        probe.network.load_state_dict(weights)
+        return Skill(intrinsic(source.intrinsic), about.readout, digest, [], probe)
     own = dict(network.named_parameters()) | dict(network.named_buffers())
     if config.method in controls.METHODS:  # the file holds the whole network
         changed = {name: value.to(own[name]) for name, value in weights.items()}

@@ -84,7 +84,20 @@ class Gallery:
     caption: str = ""
 
 
-Block = Table | Bars | Histogram | Gallery
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that somebody else drew.
+
+    Attributes:
+        svg: text of the whole file.
+        caption: what it shows; also read out by screen readers.
+    """
+
+    svg: str
+    caption: str
+
+
+Block = Table | Bars | Histogram | Gallery | Drawing
 
 
 @dataclass(frozen=True)
@@ -168,7 +181,7 @@ def _section(section: Section) -> str:
 
 def _block(block: Block) -> str:
     """A figure or a table element; the kind of block decides."""
-    painters = {Table: _table, Bars: _bars, Histogram: _histogram, Gallery: _gallery}
+    painters = {Table: _table, Bars: _bars, Histogram: _histogram, Gallery: _gallery, Drawing: _drawing}
     return painters[type(block)](block)
 
 
@@ -260,6 +273,13 @@ def _gallery(gallery: Gallery) -> str:
     )
 
 
+def _drawing(drawing: Drawing) -> str:
+    """As an image of its own, so that its names and styles stay apart from the page's."""
+    code = base64.b64encode(drawing.svg.encode()).decode("ascii")
+    image = f'<img class="drawing" alt="{_text(drawing.caption)}" src="data:image/svg+xml;base64,{code}">'
+    return f'<figure class="wide">{image}{_caption(drawing.caption)}</figure>'
+
+
 def _picture(picture: Picture) -> str:
     buffer = io.BytesIO()
     Pillow.fromarray(picture.pixels.movedim(0, -1).contiguous().cpu().numpy()).save(buffer, "PNG", optimize=True)
@@ -303,6 +323,7 @@ rect.ours{fill:var(--ours)}rect.baseline{fill:var(--baseline)}rect.bound{fill:va
 .grid{display:grid;grid-template-columns:repeat(var(--n),minmax(96px,1fr));gap:8px}
 .head{font-size:13px;color:var(--soft);text-align:center}
 .cell{display:block}.cell img{display:block;width:100%;border-radius:6px}
+.drawing{display:block;width:100%;max-width:1040px;background:#fff;border-radius:6px}
 small{display:block;font-size:12px;color:var(--soft);text-align:center;overflow-wrap:anywhere}
 @media print{.switch{display:none}figure{break-inside:avoid}}
 """

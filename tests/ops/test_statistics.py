@@ -2,7 +2,7 @@ import torch
 from scipy import stats
 from torch.testing import assert_close
 
-from ilora.ops.statistics import counts, pooled, ratio, summarise
+from ilora.ops.statistics import counts, pooled, ranks, ratio, spearman, summarise
 
 NAN = float("nan")
 
@@ -98,3 +98,36 @@ def test_weights_are_repetitions_in_means_and_ratios():
     alike = summarise(first, weights=torch.full((3,), 4.0))
     assert (alike.mean, alike.median, alike.count) == (4.0, 4.0, 3)
     assert_close(torch.tensor([alike.low, alike.high]), torch.tensor([summarise(first).low, summarise(first).high]))
+
+
+def test_ranks_and_their_correlation_by_hand():
+    assert ranks(torch.tensor([3.0, 1.0, 3.0, 9.0])).tolist() == [2.5, 1.0, 2.5, 4.0]
+    # Differences of the ranks 0, 1, -1, 0: rho = 1 - 6 * 2 / (4 * 15) = 0.8.
+    found = spearman(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([10.0, 30.0, 20.0, 40.0]))
+    assert_close(torch.tensor(found.value), torch.tensor(0.8))
+    assert found.count == 4 and -1 <= found.low <= 0.8 <= found.high <= 1
+
+
+def test_rank_correlation_agrees_with_scipy():
+    random = torch.Generator().manual_seed(5)
+    first = torch.rand(25, generator=random).double()
+    second = (first + torch.rand(25, generator=random)).mul(8).round()  # with ties
+    found = spearman(first, second)
+    assert_close(found.value, float(stats.spearmanr(first, second).statistic))
+    reference = stats.bootstrap((first.numpy(), second.numpy()), lambda a, b: stats.spearmanr(a, b).statistic,
+                                paired=True, vectorized=False, n_resamples=2000, method="percentile",
+                                random_state=0).confidence_interval  # fmt: skip
+    width = reference.high - reference.low
+    assert abs(found.low - reference.low) < 0.1 * width and abs(found.high - reference.high) < 0.1 * width
+
+
+def test_rank_correlation_knows_order_only_and_leaves_out_what_is_not_measured():
+    values = torch.rand(12, generator=torch.Generator().manual_seed(6)).double()
+    perfect = spearman(values, values.exp())
+    assert (perfect.value, perfect.low, perfect.high) == (1.0, 1.0, 1.0)
+    assert spearman(values, -values).high == -1.0
+    gap = spearman(torch.tensor([1.0, 2.0, NAN, 3.0]), torch.tensor([1.0, 2.0, 0.0, 3.0]))
+    assert (gap.value, gap.count) == (1.0, 3)
+    constant = spearman(torch.ones(4), torch.arange(4.0))
+    assert constant.value != constant.value and constant.low != constant.low
+    assert spearman(torch.tensor([1.0]), torch.tensor([1.0])).count == 1

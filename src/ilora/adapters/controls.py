@@ -1,4 +1,7 @@
-"""Controls that an adapter is compared with: the same network drawn at random, and all of its weights trained."""
+"""Controls that an adapter is compared with: the same network drawn at random, and all of its weights trained.
+
+The linear probes, which are controls too, are in ``ilora.adapters.probes``.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-METHODS = ("full", "scratch")  # all weights learn, from the generator's own or from random ones
+PROBES = ("ridge", "head")  # a linear map of frozen activations learns, in closed form or update by update
+METHODS = ("full", "scratch", *PROBES)  # all weights learn, from the generator's own, from random ones, or of the probe
 
 
 def randomise(network: nn.Module, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Means over images with bootstrap intervals, and paired ratios of two methods.
+"""Means over images with bootstrap intervals, paired ratios of two methods, and rank correlation.
 
 Percentile bootstrap: Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 13.3. Images are drawn with
 replacement, so an interval says how the mean would move on another draw of test images of the same kind.
@@ -162,6 +162,64 @@ def pooled(
     mean = ratio(kept, torch.ones_like(kept), weights=weights, resamples=resamples, seed=seed, level=level)
     middle = kept.double().mean(0).quantile(0.5).item()
     return Summary(mean=mean.value, median=middle, low=mean.low, high=mean.high, count=kept.shape[1])
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Rank correlation of two measurements of the same things.
+
+    Attributes:
+        value: Spearman's rho, in [-1, 1]; NaN where either side is constant.
+        low, high: bounds of the bootstrap interval.
+        count: things that were measured.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+def ranks(values: Float[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:
+    """Places in ascending order along the last axis, from 1; equal values share the mean of theirs."""
+    below = (values[..., None, :] < values[..., :, None]).sum(-1)  # [*r, n]
+    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
+    return (below + (equal + 1) / 2).to(values.dtype)
+
+
+def spearman(
+    first: Float[Tensor, " n"],
+    second: Float[Tensor, " n"],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Correlation:
+    """Spearman's rho, the correlation of ranks, with a percentile bootstrap interval over the pairs.
+
+    Resamples in which either side is constant have no correlation and are left out.
+
+    Args:
+        first, second: one number a thing; pairs with a NaN are left out.
+        resamples: bootstrap draws of pairs.
+        seed: of the draws.
+        level: share of the draws inside the interval, in (0, 1).
+    """
+    kept = ~(first.isnan() | second.isnan())
+    a, b = first[kept].double(), second[kept].double()  # [m]
+    if len(a) < 2:
+        return Correlation(float("nan"), float("nan"), float("nan"), len(a))
+    drawn = torch.randint(len(a), (resamples, len(a)), generator=torch.Generator().manual_seed(seed))  # [r, m]
+    rho = torch.cat([_pearson(ranks(a[rows]), ranks(b[rows])) for rows in drawn.split(max(1, CHUNK // len(a) ** 2))])
+    rho = rho[~rho.isnan()]
+    low, high = percentiles(rho, level) if len(rho) else (float("nan"), float("nan"))
+    return Correlation(_pearson(ranks(a), ranks(b)).item(), low, high, len(a))
+
+
+def _pearson(a: Float[Tensor, "*r n"], b: Float[Tensor, "*r n"]) -> Float[Tensor, "*r"]:
+    """Correlation along the last axis; NaN where a side is constant."""
+    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
+    return ((a * b).sum(-1) / (a.square().sum(-1) * b.square().sum(-1)).sqrt()).clamp(-1, 1)
 
 
 def percentiles(draws: Float[Tensor, " r"], level: float = 0.95) -> tuple[float, float]:

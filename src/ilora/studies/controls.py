@@ -1,0 +1,119 @@
+"""What is the adapter's share? The same labels and the same time for everything that one would do instead."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from ilora.adapters.probes import DECODER, Probed
+from ilora.config import FitConfig
+from ilora.generators import load
+from ilora.report import Table
+from ilora.studies.answer import COMMON, Answer, Figure, common, plain, words
+from ilora.studies.cells import NOTHING, Cell, compared, only
+from ilora.studies.figures import Bar, bars
+from ilora.studies.plan import Ask, Point
+from ilora.studies.sweep import RANDOM, pairs, unit_of
+
+STEPS = 60  # updates of a quick fit
+ADAPTER = "adapter"
+LABELS, TIME = "equal labels", "equal time"
+NETWORK = "network"  # whose activations a probe reads, unless it reads the decoder's
+LEARNT: dict[str, dict[str, Any]] = {
+    ADAPTER: {},
+    RANDOM: {"random_weights": True},
+    "probe of the network, trained": {"method": "head", "targets": NETWORK},
+    "full fine-tune": {"method": "full"},
+    "from scratch": {"method": "scratch"},
+}
+SOLVED = {
+    "probe of the network, ridge": {"method": "ridge", "targets": NETWORK},
+    "probe of the decoder, ridge": {"method": "ridge", "targets": DECODER},
+}
+CAPTION = (
+    "Equal labels: as many updates as the adapter. Equal time: as many updates as fit into the time of the adapter's, "
+    "by measured step times."
+)
+GIVEN = {"untouched": "untouched generator", "mean_map": "mean training map", "codec_ceiling": "codec ceiling"}
+
+
+class Controls:
+    """See ``ilora.studies.answer.Question``."""
+
+    name = "controls"
+    of_checkpoints = False
+    asks = "What is the adapter's own share?"
+    shows = (
+        "The adapter beside what one would do instead with the same labels: the same fit on random weights, linear "
+        "probes of the frozen network and of the frozen decoder, all weights fine-tuned, and all weights from scratch. "
+        "Once with the same number of updates, once with the same time."
+    )
+
+    def points(self, ask: Ask) -> list[Point]:
+        """Every control twice; solved probes and the adapter itself once."""
+        grid = []
+        for generator in ask.config.generators:
+            for kind in ask.intrinsics():
+                own = ask.fit(generator, kind, steps=STEPS)
+                for name, fields in LEARNT.items():
+                    grid.append(Point(name, LABELS, ask.fit(generator, kind, steps=STEPS, **fields)))
+                for name, fields in SOLVED.items():
+                    if fields["targets"] != DECODER or _has_decoder(generator):
+                        grid.append(Point(name, LABELS, ask.fit(generator, kind, steps=STEPS, **fields)))
+                for name, fields in LEARNT.items():
+                    if name not in (ADAPTER, RANDOM):  # random weights take the adapter's time for its updates
+                        fit = ask.fit(generator, kind, steps=STEPS, **fields)
+                        grid.append(Point(name, TIME, fit.replace(steps=_updates(ask, own, fit))))
+        return grid
+
+    def answer(self, ask: Ask, cells: Sequence[Cell]) -> Answer:
+        """Ratios of the adapter's error to every control's."""
+        rows, findings, figures, sentences = [], {}, [], []
+        for generator, kind in pairs(cells):
+            group = only(cells, generator=generator, intrinsic=kind)
+            mine = only(group, series=ADAPTER)[0]
+            shares = {(cell.series, cell.at): compared(mine, cell) for cell in group if cell is not mine}
+            rows += [_row(cell, mine) for cell in group]
+            for method, name in GIVEN.items():
+                share = compared(mine, mine, method=method)
+                rows.append((kind, generator, name, "–", words(share), words(mine.error(method)), "–", "–", "–"))
+                shares[name, "–"] = share
+            findings[f"{generator} {kind}"] = {f"adapter ÷ {a}, {b}": plain(share) for (a, b), share in shares.items()}
+            known = {f"{a} ({b})": share for (a, b), share in shares.items() if a not in GIVEN.values()}
+            beaten = [name for name, share in known.items() if share.high < 1]
+            ahead = [name for name, share in known.items() if share.low > 1]
+            sentences.append(
+                f"{kind} of {generator}: the adapter is better than {', '.join(beaten) or 'none'}; worse than "
+                f"{', '.join(ahead) or 'none'}; within the interval of the others."
+            )
+            figures.append(_figure(group, mine, name=f"{generator}-{kind}" if figures else ""))
+        header = ("intrinsic", "generator", "what learns", "at", "adapter ÷ it [95 %]", *COMMON)
+        return Answer(" ".join(sentences), Table(header, tuple(rows), CAPTION), tuple(figures), findings)
+
+
+def _row(cell: Cell, mine: Cell) -> tuple[str, ...]:
+    share = "" if cell is mine else words(compared(mine, cell))
+    at = f"{cell.at}, {cell.fit.steps} updates" if cell.fit.method != "ridge" else cell.at
+    return (cell.fit.intrinsic, cell.fit.generator, cell.series, at, share, *common(cell))
+
+
+def _figure(group: Sequence[Cell], mine: Cell, *, name: str) -> Figure:
+    """Bars of all errors; the codec ceiling as a line."""
+    marks = [(f"{cell.series}, {cell.at}", cell.at, cell.error()) for cell in group]
+    marks += [(words, "given", mine.error(method)) for method, words in GIVEN.items()]
+    shown = [Bar(label, kind, error.mean, error.low, error.high) for label, kind, error in marks if error != NOTHING]
+    drawing = bars(shown, x=f"{mine.metric}{unit_of(mine.metric)}", title=f"{mine.fit.intrinsic}, {mine.fit.generator}")
+    return Figure(name, drawing, "Error with its 95 % interval; lower is better.")
+
+
+def _updates(ask: Ask, own: FitConfig, other: FitConfig) -> int:
+    """Updates of another fit in the time of the adapter's."""
+    return max(1, round(ask.clock.fit(own) / ask.clock.times(other).update(other)))
+
+
+@lru_cache
+def _has_decoder(generator: str) -> bool:
+    """Whether there are decoder activations that a probe could read."""
+    try:
+        return bool(Probed(load(generator), DECODER).factor)
+    except (ValueError, OSError, ImportError):
+        return False

@@ -1,0 +1,71 @@
+"""One framework: the same command and the same loop for every family of generators."""
+
+from collections.abc import Sequence
+
+from ilora.report import Table, number
+from ilora.studies.answer import Answer, Figure, percent, plain, words
+from ilora.studies.cells import Cell, compared
+from ilora.studies.figures import Bar, bars
+from ilora.studies.plan import Ask, Point
+from ilora.studies.sweep import finished, unit_of
+
+STEPS = 60  # updates of a quick fit
+
+
+class Families:
+    """See ``ilora.studies.answer.Question``."""
+
+    name = "families"
+    of_checkpoints = False
+    asks = "Does one adapter fit all families?"
+    shows = "The same command and the same loop for every generator: how much of it moves, and how far that carries."
+
+    def points(self, ask: Ask) -> list[Point]:
+        """The default fit of every generator and intrinsic."""
+        return [
+            Point(generator, kind, ask.fit(generator, kind, steps=STEPS))
+            for kind in ask.intrinsics()
+            for generator in ask.config.generators
+        ]
+
+    def answer(self, ask: Ask, cells: Sequence[Cell]) -> Answer:
+        """Weights, labels and errors side by side."""
+        rows, findings = [], {}
+        for cell in cells:
+            share = compared(cell, cell, method="mean_map")
+            labels = str(cell.fit.labels or next((run.protocol["labels"] for run in cell.runs.values()), "–"))
+            rows.append((cell.fit.intrinsic, cell.series, percent(cell.share), f"{cell.weights:,}", labels,
+                         words(cell.error()), words(share), number(cell.error("codec_ceiling").mean),
+                         number(cell.seconds), ", ".join(map(str, sorted(cell.runs)))))  # fmt: skip
+            findings[f"{cell.series} {cell.fit.intrinsic}"] = {"adapter ÷ mean map": plain(share)}
+        header = ("intrinsic", "generator", "weights that learn", "number", "labels", "error [95 %]",
+                  "÷ mean map [95 %]", "codec ceiling", "seconds", "seeds")  # fmt: skip
+        caption = "ilora fit --generator NAME --intrinsic NAME --seed N --out DIR made each of them."
+        return Answer(_sentence(cells), Table(header, tuple(rows), caption), _figures(cells), findings)
+
+
+def _figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
+    """Bars of the errors, a figure an intrinsic."""
+    figures = []
+    for kind in dict.fromkeys(cell.fit.intrinsic for cell in cells):
+        group = [cell for cell in cells if cell.fit.intrinsic == kind]
+        marks = [Bar(cell.series, cell.series, error.mean, error.low, error.high)
+                 for cell in group if (error := cell.error()).count]  # fmt: skip
+        metric = next((cell.metric for cell in group if cell.runs), "error")
+        drawing = bars(marks, x=f"{metric}{unit_of(metric)}", title=kind)
+        figures.append(Figure(kind if figures else "", drawing, f"Error of {kind}; lower is better."))
+    return tuple(figures)
+
+
+def _sentence(cells: Sequence[Cell]) -> str:
+    """How many families, how few weights, and how much better than the mean map."""
+    done = finished(cells)
+    if not done:
+        return "Not measured."
+    shares = [cell.share for cell in done]
+    better = [cell for cell in done if compared(cell, cell, method="mean_map").high < 1]
+    return (
+        f"{len({cell.series for cell in done})} generators, one command: {percent(min(shares))} to "
+        f"{percent(max(shares))} of their weights learn; {len(better)} of {len(done)} adapters beat the mean "
+        "training map, with intervals below 1."
+    )

@@ -1,0 +1,74 @@
+"""Making the points of a study on Ray: several a machine, on many machines that share the study's folder."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ilora.studies.plan import Work
+from ilora.studies.work import Executor, Tell, attempt
+
+
+def executor(address: str) -> Executor:
+    """Points as Ray tasks, one CPU core each, and one GPU where the cluster has any.
+
+    Args:
+        address: ``auto`` for the cluster that this machine belongs to, or for one of its own where there is none;
+            else what ``ray.init`` takes, such as ``ray://head:10001``. All machines must see ``--out`` under the
+            same path.
+
+    Raises:
+        ImportError: Ray is not installed.
+    """
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise ImportError("--ray needs Ray: pip install 'ilora[ray]'") from error
+    return partial(_run, address)
+
+
+def _run(address: str, works: Sequence[Work], tell: Tell) -> None:
+    """See ``Executor``. A machine that is lost counts as a failure; its points are made once more."""
+    import ray
+
+    begun = not ray.is_initialized()
+    if begun:
+        _join(ray, address)
+    threads = torch.get_num_threads()
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+    task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=1)(_attempt)
+    waiting = {task.remote(_anywhere(work), threads): work for work in works}
+    try:
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            try:
+                problem = ray.get(done)
+            except ray.exceptions.RayError as error:
+                problem = f"{type(error).__name__}: {error}"
+            tell(waiting.pop(done), problem)
+    finally:
+        if begun:
+            ray.shutdown()
+
+
+def _join(ray: object, address: str) -> None:
+    """Join a cluster; with ``auto`` make one of this machine where there is none."""
+    settings = {"log_to_driver": False, "include_dashboard": False}
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except ConnectionError:
+        if address != "auto":
+            raise
+        ray.init(**settings)
+
+
+def _attempt(work: Work, threads: int) -> str:
+    """``attempt`` with as many threads as the study's own process, so that sums are taken in the same order."""
+    torch.set_num_threads(threads)
+    return attempt(work)
+
+
+def _anywhere(work: Work) -> Work:
+    """The same with an absolute path: a task runs in another folder."""
+    return Work(work.fit, Path(work.place).absolute(), work.split, work.evaluation)
