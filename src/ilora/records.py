@@ -67,7 +67,7 @@ class Judgements:
         return (self.points.flip(-1) * size).long().minimum(size.long() - 1)  # (x, y) -> (row, column)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judged(Example):
     """A picture of which people judged pairs of points, and nobody measured a map: none of its pixels is valid.
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from ilora.comparison import Group
 from ilora.config import FitConfig
-from ilora.evaluation import OURS, Evaluation, Group, ratio_of
+from ilora.evaluation import OURS, Evaluation, ratio_of
 from ilora.ops.statistics import Ratio, Summary, ratio
 from ilora.studies.plan import Point, Work, look
 

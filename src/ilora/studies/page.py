@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ilora import tables
 from ilora.data import dataset
 from ilora.evaluation import OURS
 from ilora.images import replacing
@@ -21,9 +22,6 @@ from ilora.studies.sweep import finished
 
 SHOWN = 3  # test pictures of the gallery
 SERIES = 5  # points in it
-LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "{": r"\{", "}": r"\}",
-         "~": r"$\sim$", "^": r"\^{}", "✓": r"$\checkmark$", "✗": r"$\times$", "÷": r"$\div$", "–": "--",
-         "×": r"$\times$", "é": r"\'e"}  # fmt: skip
 
 
 def save(
@@ -65,8 +63,7 @@ def save(
             "versions": versions(),
         },
     )
-    with replacing(out / f"{name}.tex") as partial:
-        partial.write_text(latex(answer.table), encoding="utf-8")
+    tables.save(out / f"{name}.tex", answer.table)
     for figure in answer.figures:
         with replacing(out / f"{'-'.join(filter(None, (name, figure.name)))}.svg".replace("/", "_")) as partial:
             partial.write_text(figure.svg, encoding="utf-8")
@@ -83,17 +80,6 @@ def command(name: str, config: StudyConfig) -> str:
     words += ["--images", str(config.images)] if config.images and not config.quick else []
     words += [word for key, value in config.changes.items() for word in ("--set", f"{key}={value}")]
     return shlex.join(words)
-
-
-def latex(table: Table) -> str:
-    """A table for booktabs; its caption is a comment."""
-    lines = [f"% {table.caption}", rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule"]
-    rows = [" & ".join(map(_latex, row)) + r" \\" for row in (table.header, *table.rows)]
-    return "\n".join([*lines, rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _latex(cell: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in cell)
 
 
 def _page(question: Question, config: StudyConfig, *, cells: Sequence[Cell], answer: Answer) -> Page:

@@ -47,7 +47,8 @@ class IIW(Benchmark):
         name = self.names[index]
         image = images.read(self.files[name]["picture"])
         nowhere = torch.zeros_like(image[:1], dtype=torch.bool)
-        return Judged(name, image, torch.zeros_like(image), nowhere, judgements(self.files[name]["judgements"]))
+        answers = judgements(self.files[name]["judgements"])
+        return Judged(name, image, torch.zeros_like(image), nowhere, judgements=answers)
 
 
 def judgements(path: Path) -> Judgements:
