@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ilora import checks, images
@@ -90,7 +90,9 @@ class Diode(Benchmark):
             f"them, got fewer than {ENOUGH} such pixels in each; check their depth"
         )
 
-    def _agreeing(self, normal: Float[Tensor, "1 3 h w"], surface: Float[Tensor, "1 3 h w"], sure: Tensor) -> str:
+    def _agreeing(
+        self, normal: Float[Tensor, "1 3 h w"], surface: Float[Tensor, "1 3 h w"], sure: Bool[Tensor, "1 1 h w"]
+    ) -> str:
         """The axes in which ``normal`` is nearest to ``surface``, which is in RUB."""
         errors = {}
         for axes in map("".join, product("RL", "UD", "BF")):
