@@ -54,7 +54,8 @@ def test_a_folder_of_the_users_own_shows_all_its_maps(tmp_path: Path) -> None:
 
 
 def test_judgements_have_no_valid_pixel(tmp_path: Path) -> None:
-    told = lines(f"iiw:{test_iiw.write(tmp_path, 1)}", out=tmp_path / "sheet.png")
+    with pytest.warns(UserWarning, match="judgements and no maps"):
+        told = lines(f"iiw:{test_iiw.write(tmp_path, 1)}", out=tmp_path / "sheet.png")
     assert "0.0% of the pixels valid" in told and "no pixel is valid" in told and (tmp_path / "sheet.png").is_file()
 
 

@@ -200,3 +200,11 @@ def test_upward_without_floor_is_not_a_number():
     valid = torch.ones(2, 1, 6, 4, dtype=torch.bool)
     assert geometry.upward(wall, valid).isnan().all()
     assert geometry.upward(torch.rand(1, 3, 6, 4), torch.zeros(1, 1, 6, 4, dtype=torch.bool)).isnan().all()
+
+
+def test_rays_by_share_are_those_of_the_same_camera():
+    camera = torch.tensor([[[5.0, 0, 4.0], [0, 5.0, 3.0], [0, 0, 1]]])  # 8 x 6 px
+    matrix = torch.diag(torch.tensor([4 / 5, 3 / 5, -1]))
+    assert_close(geometry.rays_by_share(matrix, 6, 8), geometry.rays(camera, 6, 8)[0])
+    tilted = geometry.rays_by_share(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0.5, -1]]), 2, 2)
+    assert_close(tilted[:, 0, 0], torch.tensor([-0.5, 0.5, -0.75]))  # the upper left pixel: u = -1/2, v = 1/2

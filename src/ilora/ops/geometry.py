@@ -97,6 +97,20 @@ def rays(camera: Float[Tensor, "b 3 3"], height: int, width: int) -> Float[Tenso
     return convert(seen.unflatten(2, (height, width)), "RDF", "RUB")
 
 
+def rays_by_share(matrix: Float[Tensor, "3 3"], height: int, width: int) -> Float[Tensor, "3 {height} {width}"]:
+    """Direction that each pixel's centre looks in, RUB, of any length: ``matrix`` times (u, v, 1).
+
+    For cameras without an intrinsic matrix, such as shifted lenses.
+
+    Args:
+        matrix: from u and v, which grow from -1 to 1 to the right and up across the picture.
+        height, width: of the picture [px].
+    """
+    v, u = ((2 * torch.arange(n, dtype=matrix.dtype, device=matrix.device) + 1) / n - 1 for n in (height, width))
+    across, up = torch.meshgrid(u, -v, indexing="xy")  # [h, w] each
+    return torch.einsum("ij,jhw->ihw", matrix, torch.stack([across, up, torch.ones_like(up)]))
+
+
 def _rays_of(depth: Float[Tensor, "b 1 h w"], camera: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 h w"]:
     return rays(camera.to(masked.precise(depth)), *depth.shape[-2:])
 

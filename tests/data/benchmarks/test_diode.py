@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ilora import images
 from ilora.data import dataset
-from ilora.data.benchmarks.diode import Diode
+from ilora.data.benchmarks.diode import Diode, agreeing
+from ilora.ops import geometry
 from tests.data.benchmarks import scene
 
 FOCAL = (886.81 * scene.WIDTH / 1024, 927.06 * scene.HEIGHT / 768)
@@ -46,6 +48,25 @@ def test_a_floor_points_up_whatever_the_axes(axes: str, tmp_path: Path) -> None:
     assert (~example.valid).nonzero().tolist() == [[0, 0, 3]]
     floor = torch.from_numpy(scene.NORMAL).float()
     assert_close(example.map[:, example.valid[0]], floor[:, None].expand(-1, DEPTH.size - 1))
+
+
+@pytest.mark.parametrize("axes", ["RUB", "RDF"])
+def test_axes_are_read_off_frames_of_others(axes: str, real: Path) -> None:
+    pytest.importorskip("OpenEXR", reason="EXR files need OpenEXR: pip install 'ilora[exr]'")
+    folder = real / "cleargrasp/synthetic-val/square-plastic-bottle-val"  # normals RUB, 69.4 degrees wide
+    files = ("depth-imgs-rectified/000000000-depth-rectified", "camera-normals/000000000-cameraNormals")
+    depth, normal = (images.read_map(folder / f"{file}.exr").values[None, :, ::8, ::8] for file in files)
+    height, width = depth.shape[-2:]
+    focal = width / 2 / np.tan(np.radians(69.4 / 2))
+    camera = torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]]).float()
+    sure = geometry.smooth(depth[:, :1], depth[:, :1] > 0)
+    found, error = agreeing(normal * torch.tensor(SIGNS[axes])[:, None, None], surface(depth, camera), sure)
+    assert found == axes and error < 10
+
+
+def surface(depth: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
+    """Normals that the first channel describes."""
+    return geometry.normals_from_depth(depth[:, :1], camera)
 
 
 def test_normals_that_are_not_of_this_depth_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ilora import images
 from ilora.data import dataset
 from ilora.data.benchmarks.hypersim import Hypersim
 from tests.data.benchmarks import scene
@@ -79,6 +80,17 @@ def test_picture_is_albedo_times_shading_and_the_rest(tmp_path: Path) -> None:
     assert_close(shading.map[:, 20, 20], torch.from_numpy(LIGHT * exposure).float(), atol=1e-3, rtol=0)
     assert_close(albedo.map[:, 20, 20], torch.full((3,), ALBEDO))
     assert torch.equal(albedo.image, shading.image) and int((~albedo.valid).sum()) == 1
+
+
+def test_previews_stand_in_for_light_except_for_shading(tmp_path: Path) -> None:
+    light = next(write(tmp_path).rglob("*.color.hdf5"))
+    light.unlink()
+    preview = light.parents[1] / "scene_cam_00_final_preview/frame.0003.tonemap.jpg"
+    scene.save(preview, np.full_like(scene.noise(), 100))
+    example = Hypersim(tmp_path, intrinsic="depth", split="all")[0]
+    assert torch.equal(example.image, images.read(preview)) and int((~example.valid).sum()) == 2
+    with pytest.raises(ValueError, match="the picture of ai_001_001-cam_00-0003 is missing"):
+        dataset(f"hypersim:{tmp_path}", intrinsic="shading", split="all")
 
 
 def test_splits_by_the_list_of_the_toolkit(tmp_path: Path) -> None:

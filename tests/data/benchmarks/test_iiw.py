@@ -39,7 +39,8 @@ def write(folder: Path, *numbers: int) -> Path:
 
 
 def test_judgements_that_count(tmp_path: Path) -> None:
-    data = dataset(f"iiw:{write(tmp_path, 7)}", intrinsic="albedo", split="test")
+    with pytest.warns(UserWarning, match="judgements and no maps"):
+        data = dataset(f"iiw:{write(tmp_path, 7)}", intrinsic="albedo", split="test")
     example = data[0]
     assert isinstance(data, Dataset) and isinstance(example, Judged) and example.name == "7"
     assert not example.valid.any() and example.map.shape == example.image.shape
@@ -76,5 +77,5 @@ def test_photographs_and_judgements_go_together(tmp_path: Path) -> None:
     write(tmp_path, 1, 2)
     (tmp_path / "data/2.png").unlink()
     (tmp_path / "data/notes.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"data/2\.png: the picture of 2 is missing"):
+    with pytest.raises(ValueError, match=r"data/2\.png: the picture of 2 is missing"), pytest.warns(UserWarning):
         dataset(f"iiw:{tmp_path}", intrinsic="albedo", split="all")

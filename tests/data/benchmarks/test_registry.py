@@ -1,11 +1,14 @@
 """Published data sets by name: which are there, what opens one, and what is said of files that are missing."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ilora.data import benchmarks, dataset
 from ilora.data.base import Dataset
+from ilora.data.benchmarks import contents
 from ilora.data.benchmarks.base import Benchmark
 from ilora.intrinsics import NAMES as INTRINSICS
 from tests import world
@@ -76,3 +79,23 @@ def test_check_tells_every_split_and_intrinsic(tmp_path: Path) -> None:
         benchmarks.check("diode", tmp_path, intrinsic="albedo")
     with pytest.raises(ValueError, match="split of DIODE must be one of train, validation, all, got 'test'"):
         benchmarks.check("diode", tmp_path, split="test")
+
+
+@pytest.mark.parametrize(("library", "read"), [("h5py", contents.field), ("scipy.io", contents.matlab)])
+def test_libraries_that_are_absent_are_named(library: str, read: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=r"pip install 'ilora\[benchmarks\]'"):
+        read(Path("any"))
+
+
+def test_damaged_and_other_files_are_named(tmp_path: Path) -> None:
+    whole = scene.hdf5(tmp_path / "a.hdf5", dataset=scene.planar())
+    assert contents.field(whole).shape == (1, scene.HEIGHT, scene.WIDTH)
+    with pytest.raises(ValueError, match=r"a\.hdf5 cannot be read: expected the array 'depth', got \['dataset'\]"):
+        contents.hdf5(whole, "depth")
+    whole.write_bytes(whole.read_bytes()[:900])
+    with pytest.raises(ValueError, match=r"a\.hdf5 cannot be read"):
+        contents.field(whole)
+    (tmp_path / "list.csv").write_text("name,other\n1,2\n")
+    with pytest.raises(ValueError, match=r"list of splits must have rows with name, split, got .*without \['split'\]"):
+        contents.table(tmp_path / "list.csv", "list of splits", ("name", "split"))

@@ -115,6 +115,8 @@ def opened(name: str, path: str | Path, *, intrinsic: str, split: str, on_proble
     from ilora.data import problems
 
     examples = reader(name)(path, intrinsic=intrinsic, split=split)
+    if examples.note:
+        warnings.warn(f"{examples.card.title}: {examples.note}", stacklevel=3)
     if not examples.missing:
         return examples
     lacking = {problem.name for problem in examples.missing}

@@ -69,6 +69,7 @@ class Benchmark:
     A reader defines ``card``, ``find`` and ``read``.
 
     Attributes:
+        note: what whoever opens the data set must be told; empty for most.
         path: folder that holds the data set.
         intrinsic: normal, depth, albedo or shading.
         split: one of the card's, or all.
@@ -78,6 +79,7 @@ class Benchmark:
     """
 
     card: ClassVar[Card]
+    note: ClassVar[str] = ""
 
     def __init__(self, path: str | Path, *, intrinsic: str, split: str = "train") -> None:
         """List the files; none is opened but lists.

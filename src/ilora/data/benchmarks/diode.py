@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ilora import checks, images
@@ -73,36 +73,40 @@ class Diode(Benchmark):
             ValueError: no depth lies beside the normals, or no axes make them agree.
         """
         for name in self.names[:TRIED]:
-            picture, file = self.files[name]["picture"], self.files[name]["normal map"]
-            checks.file(_beside(picture, "depth"), "depth, off which the axes of the normals are read,")
-            checks.file(_beside(picture, "depth_mask"), "the mask of that depth")
-            depth, mask, normal = (
-                images.read_map(path).values[None]
-                for path in (_beside(picture, "depth"), _beside(picture, "depth_mask"), file)
-            )
-            camera = _camera(*depth.shape[-2:])
-            surface = geometry.normals_from_depth(depth, camera, reach=REACH)
+            depth, mask, normal = (images.read_map(path).values[None] for path in self._evidence(name))
+            surface = geometry.normals_from_depth(depth, _camera(*depth.shape[-2:]), reach=REACH)
             sure = geometry.smooth(depth, (mask > 0) & (depth > 0) & (normal != 0).any(1, keepdim=True), reach=REACH)
-            if int(sure.sum()) >= ENOUGH:
-                return self._agreeing(normal, surface, sure)
+            if int(sure.sum()) < ENOUGH:
+                continue
+            axes, error = agreeing(normal, surface, sure)
+            if error > AGREED:
+                raise ValueError(
+                    f"normals and depth of {name} in {self.path} must agree in some axes, got {error:.0f} deg at best, "
+                    f"in {axes}; check that both belong to the same pictures"
+                )
+            return axes
         raise ValueError(
             f"the first {TRIED} examples of {self.path} must show smooth surfaces, to read the axes of normals off "
             f"them, got fewer than {ENOUGH} such pixels in each; check their depth"
         )
 
-    def _agreeing(self, normal: Float[Tensor, "1 3 h w"], surface: Float[Tensor, "1 3 h w"], sure: Tensor) -> str:
-        """The axes in which ``normal`` is nearest to ``surface``, which is in RUB."""
-        errors = {}
-        for axes in map("".join, product("RL", "UD", "BF")):
-            angle = geometry.angle(geometry.convert(normal, axes, "RUB"), surface)
-            errors[axes] = float(angle[sure].median())
-        best = min(errors, key=errors.get)
-        if errors[best] > AGREED:
-            raise ValueError(
-                f"normals and depth in {self.path} must agree in some axes, got {errors[best]:.0f} deg at best, in "
-                f"{best}; check that both belong to the same pictures"
-            )
-        return best
+    def _evidence(self, name: str) -> tuple[Path, Path, Path]:
+        """Depth, its mask and the normals of an example."""
+        picture = self.files[name]["picture"]
+        depth = checks.file(_beside(picture, "depth"), "depth, off which the axes of the normals are read,")
+        return depth, checks.file(_beside(picture, "depth_mask"), "mask of that depth"), self.files[name]["normal map"]
+
+
+def agreeing(
+    normal: Float[Tensor, "1 3 h w"], surface: Float[Tensor, "1 3 h w"], sure: Bool[Tensor, "1 1 h w"]
+) -> tuple[str, float]:
+    """The axes in which ``normal`` is nearest to ``surface``, which is in RUB, and the median angle there [deg]."""
+    errors = {}
+    for axes in map("".join, product("RL", "UD", "BF")):
+        angle = geometry.angle(geometry.convert(normal, axes, "RUB"), surface)
+        errors[axes] = float(angle[sure].median())
+    best = min(errors, key=errors.get)
+    return best, errors[best]
 
 
 def _beside(picture: Path, role: str) -> Path:

@@ -1,8 +1,8 @@
 """Hypersim: rendered rooms with depth, normals, diffuse reflectance and diffuse illumination, in HDF5.
 
 ``depth_meters`` holds distances from the camera's centre. A scene's rays come from ``metadata_camera_parameters.csv``
-where that file is there (some lenses are shifted), else from the documented 60 degrees. Pictures are tonemapped as the
-toolkit does it; illumination is scaled as the picture is, so that picture = albedo * shading + rest.
+where that file is there (some lenses are shifted), else from the documented 60 degrees. Pictures are tonemapped as by
+the toolkit, or its previews; illumination is scaled as the picture is, so that picture = albedo * shading + rest.
 """
 
 import math
@@ -10,22 +10,24 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ilora import images
 from ilora.data.benchmarks import contents
 from ilora.data.benchmarks.base import Benchmark, Card, Files, Stored
-from ilora.ops import color
+from ilora.ops import color, geometry
 
 SPLITS, CAMERAS = "metadata_images_split_scene_v1.csv", "metadata_camera_parameters.csv"
+COLUMNS = ("scene_name", "camera_name", "frame_id", "split_partition_name")
 WORDS = {"train": "train", "validation": "val", "test": "test"}
 MAPS = {
-    "depth": ("geometry", "depth_meters"),
-    "normal": ("geometry", "normal_cam"),
-    "albedo": ("final", "diffuse_reflectance"),
-    "shading": ("final", "diffuse_illumination"),
-}
-HALF_WIDTH = math.tan(math.radians(30))  # of the picture at depth 1
+    "depth": ("geometry", "depth_meters", False),
+    "normal": ("geometry", "normal_cam", False),
+    "albedo": ("final", "diffuse_reflectance", False),
+    "shading": ("final", "diffuse_illumination", True),
+}  # folder, file, and whether the picture must be light
+HALF_WIDTH, PREVIEW = math.tan(math.radians(30)), ".jpg"  # of the picture at depth 1; suffix of previews
 
 
 class Hypersim(Benchmark):
@@ -47,7 +49,7 @@ class Hypersim(Benchmark):
     def find(self) -> dict[str, Files]:
         """Frames of the scenes that are there, which may be a part of them, and that the split's list names."""
         scenes = contents.first([self.path / "evermotion_dataset/scenes", self.path / "scenes", self.path])
-        kind, role = MAPS[self.intrinsic]
+        kind, role, _ = MAPS[self.intrinsic]
         found = {}
         for pattern in ("final_hdf5/*.color.hdf5", f"{kind}_hdf5/*.{role}.hdf5"):
             for path in scenes.glob(f"ai_*/images/scene_cam_*_{pattern}"):
@@ -57,23 +59,25 @@ class Hypersim(Benchmark):
 
     def _files(self, camera: Path, number: str) -> Files:
         """Of one frame; ``camera`` is the beginning of its folders' names."""
-        final, geometry = (camera.with_name(f"{camera.name}_{kind}_hdf5") for kind in ("final", "geometry"))
-        kind, role = MAPS[self.intrinsic]
-        map = camera.with_name(f"{camera.name}_{kind}_hdf5") / f"frame.{number}.{role}.hdf5"
-        mask = geometry / f"frame.{number}.render_entity_id.hdf5"
+        kind, role, lit = MAPS[self.intrinsic]
+        light = Path(f"{camera}_final_hdf5", f"frame.{number}.color.hdf5")
+        preview = Path(f"{camera}_final_preview", f"frame.{number}.tonemap.jpg")
+        mask = Path(f"{camera}_geometry_hdf5", f"frame.{number}.render_entity_id.hdf5")
         optional = {"surface mask": mask, "cameras": self._camera_file}
-        needed = {"picture": final / f"frame.{number}.color.hdf5", self.intrinsic: map}
+        map = Path(f"{camera}_{kind}_hdf5", f"frame.{number}.{role}.hdf5")
+        needed = {"picture": contents.first([light] if lit else [light, preview]), self.intrinsic: map}
         return needed | {what: path for what, path in optional.items() if path.is_file()}
 
     def read(self, name: str, files: Files) -> Stored:
-        """What the intrinsic needs, and the tonemapped picture."""
-        light = contents.field(files["picture"])
-        surface = light.isfinite().all(0, keepdim=True)
+        """What the intrinsic needs, beside the tonemapped picture."""
+        stored = contents.field(files[self.intrinsic])
+        surface = torch.ones_like(stored[:1], dtype=torch.bool)
         if "surface mask" in files:
-            surface = surface & (contents.field(files["surface mask"]) != -1)
-        exposure, stored = color.exposure(light[None], surface[None]), contents.field(files[self.intrinsic])
-        rays = _rays(self._cameras.get(name.partition("-")[0]), *light.shape[1:])
-        image = color.tonemapped(light[None] * exposure)[0] * 2 - 1
+            surface = contents.field(files["surface mask"]) != -1
+        image, exposure = _picture(files["picture"], surface)
+        height, width = image.shape[1:]
+        usual = torch.diag(torch.tensor([HALF_WIDTH, HALF_WIDTH * height / width, -1.0]))
+        rays = geometry.rays_by_share(self._cameras.get(name.partition("-")[0], usual), height, width)
         convert = {
             "depth": lambda: stored * -rays[2:] / rays.square().sum(0, keepdim=True).sqrt(),
             "normal": lambda: torch.where((stored * rays).sum(0, keepdim=True) > 0, -stored, stored),
@@ -88,10 +92,8 @@ class Hypersim(Benchmark):
         if self.split not in WORDS:
             return None
         path = contents.first([self.path / SPLITS, self.path.parent / SPLITS])
-        columns = ("scene_name", "camera_name", "frame_id", "split_partition_name")
-        rows = [
-            [row[column] for column in columns] for row in contents.table(path, "list of Hypersim's splits", columns)
-        ]
+        table = contents.table(path, "list of Hypersim's splits", COLUMNS)
+        rows = ([row[column] for column in COLUMNS] for row in table)
         return {f"{row[0]}-{row[1]}-{int(row[2]):04d}" for row in rows if row[3] == WORDS[self.split]}
 
     @property
@@ -109,10 +111,10 @@ class Hypersim(Benchmark):
         return {row["scene_name"]: torch.tensor([float(row[key]) for key in keys]).reshape(3, 3) for row in rows}
 
 
-def _rays(matrix: Float[Tensor, "3 3"] | None, height: int, width: int) -> Float[Tensor, "3 h w"]:
-    """Direction of each pixel, RUB, from (u, v): -1 to 1 from the left and from below."""
-    if matrix is None:
-        matrix = torch.diag(torch.tensor([HALF_WIDTH, HALF_WIDTH * height / width, -1.0]))
-    v, u = (1 - 2 * (torch.arange(height) + 0.5) / height), (2 * (torch.arange(width) + 0.5) / width - 1)
-    across, up = torch.meshgrid(u, v, indexing="xy")  # [h, w] each
-    return torch.einsum("ij,jhw->ihw", matrix, torch.stack([across, up, torch.ones_like(up)]))
+def _picture(path: Path, surface: Bool[Tensor, "1 h w"]) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "1"]]:
+    """sRGB in [-1, 1] and the factor that its light was shown with; 1 for a preview, of which it is not known."""
+    if path.suffix == PREVIEW:
+        return images.read(path), torch.ones(1)
+    light = contents.field(path)[None]
+    exposure = color.exposure(light, surface[None] & light.isfinite().all(1, keepdim=True))
+    return color.tonemapped(light * exposure)[0] * 2 - 1, exposure

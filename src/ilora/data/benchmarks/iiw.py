@@ -29,6 +29,8 @@ class IIW(Benchmark):
         layout="[iiw-dataset/][data/]NUMBER.png with NUMBER.json beside it; all of them, since the split counts them",
     )
 
+    note = "its examples hold judgements and no maps, so nothing can be fitted to them; they are for WHDR"
+
     def find(self) -> dict[str, Files]:
         """Every fifth photograph, or the others."""
         root = contents.first([self.path / place for place in ("iiw-dataset/data", "data", "")])
