@@ -19,7 +19,6 @@ from ilora.data import generated, meta
 from ilora.data.cache import content_hash
 from ilora.data.labels import READERS, Labels
 from ilora.data.teachers.base import Teacher
-from ilora.intrinsics import intrinsic
 from ilora.records import Painted
 from ilora.run import append
 
@@ -88,6 +87,7 @@ class Book:
             raise FileExistsError(
                 f"{self.folder} must be empty or made by ilora label, got {taken[0]} in it; choose another --out"
             )
+        self._painted = "generator" in origin
         self._declare(origin)
         (self.folder / LOG).touch()
         self._rows = {row["name"]: row for row in _rows(self.folder / LOG)}
@@ -97,20 +97,24 @@ class Book:
         row = self._rows.get(name, {})
         wanted = {kind: teacher.fingerprint for kind, teacher in self._teacher.items()}
         same = row.get("content") == content and wanted.items() <= row.get("labels", {}).items()
-        return same and all(path.is_file() for path in (self._image(name), *(self._map(name, kind) for kind in wanted)))
+        files = [self._image(name), *(self._map(name, kind) for kind in wanted)]
+        files += [generated.place(self.folder, name)] if self._painted else []
+        return same and all(path.is_file() for path in files)
 
     def write(self, picture: Picture, labels: Mapping[str, Labels]) -> None:
         """Put a picture and its labels into the folder: maps first, picture after them, and the line in the log last.
 
-        Maps are float32 NPY in ilora's units and axes; NaN is not measured. Maps of an older picture of that name go.
+        Maps are float32 NPY in ilora's units and axes; NaN is not measured. An older picture of that name goes first,
+        with all its maps.
         """
         row = self._rows.get(picture.name, {})
         kept = row.get("labels", {}) if row.get("content") == picture.content else {}
-        for name in READERS.keys() - kept.keys() - labels.keys():
-            for path in (self._map(picture.name, name), self._map(picture.name, name).with_suffix(".npy.json")):
-                path.unlink(missing_ok=True)
+        if not kept:
+            self._forget(picture.name)
         for name, found in labels.items():
-            about = {"intrinsic": name, "units": intrinsic(name).units, "teacher": self._teacher[name].story}
+            teacher = self._teacher[name]
+            meaning = ", ".join(_pair(key, value) for key, value in written(teacher.declares[name]).items())
+            about = {"intrinsic": name, "meaning": meaning, "teacher": teacher.story}
             values = torch.where(found.valid, found.map, math.nan)
             images.write_npy(self._map(picture.name, name), values, about=about)
         if picture.painted is not None:
@@ -120,6 +124,12 @@ class Book:
         row = {"name": picture.name, "source": picture.source, "content": picture.content, "labels": {**kept, **made}}
         append(self.folder / LOG, row)
         self._rows[picture.name] = row
+
+    def _forget(self, name: str) -> None:
+        """Remove a picture and its maps; what is not there is none of them."""
+        maps = [self._map(name, kind) for kind in READERS]
+        for path in (self._image(name), *maps, *(map.with_suffix(".npy.json") for map in maps)):
+            path.unlink(missing_ok=True)
 
     def _map(self, name: str, kind: str) -> Path:
         return self.folder / READERS[kind].folder / f"{name}.npy"

@@ -21,6 +21,11 @@ def has_codes(path: str | Path) -> bool:
     return (Path(path).expanduser() / FOLDER).is_dir()
 
 
+def place(folder: Path, name: str) -> Path:
+    """The file of one picture's code."""
+    return folder / FOLDER / f"{name}.safetensors"
+
+
 def write(folder: Path, name: str, painted: Painted, about: dict[str, str | int]) -> Path:
     """Write the code of one picture, whole or not at all.
 
@@ -29,7 +34,7 @@ def write(folder: Path, name: str, painted: Painted, about: dict[str, str | int]
         name: of the picture.
         about: who painted it from what, for people.
     """
-    path = folder / FOLDER / f"{name}.safetensors"
+    path = place(folder, name)
     header = {KEY: json.dumps({**about, "fingerprint": painted.generator}, ensure_ascii=False)}
     tensors.write(path, {"code": painted.code.detach().cpu()}, header)
     return path
@@ -54,7 +59,7 @@ class Generated(Folder):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of what ``Folder`` hashes, and of the codes."""
-        return content_hash(Folder.fingerprint.func(self), [self._code(name) for name in self.names])
+        return content_hash(Folder.fingerprint.func(self), [place(self.path, name) for name in self.names])
 
     def __getitem__(self, index: int) -> Example:
         """The example at ``index``, with its code.
@@ -62,19 +67,16 @@ class Generated(Folder):
         Raises:
             ValueError: one of its files cannot be read; the message begins with the file.
         """
-        return replace(super().__getitem__(index), painted=read(self._code(self.names[index])))
+        return replace(super().__getitem__(index), painted=read(place(self.path, self.names[index])))
 
     def problems(self, index: int) -> list[Problem]:
         """Everything that is wrong with the example at ``index``, its code included."""
         name = self.names[index]
         found = super().problems(index)
         try:
-            read(self._code(name))
+            read(place(self.path, name))
         except (ValueError, FileNotFoundError) as error:
             missing = isinstance(error, FileNotFoundError)
             what = "there is no code of this picture" if missing else "its code cannot be read"
             found.append(Problem(name, f"{FOLDER}/{name}.safetensors", what, AGAIN))
         return found
-
-    def _code(self, name: str) -> Path:
-        return self.path / FOLDER / f"{name}.safetensors"

@@ -67,3 +67,12 @@ def test_targets_that_are_not_named_or_not_understood_are_refused(folders: dict[
         index.write_text(json.dumps({**stored, **change}))
         with pytest.raises(ValueError, match=words):
             teacher(str(tmp_path / "model"))
+
+
+def test_a_half_precision_variant_alone_will_do(own: Own, folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["normals"], tmp_path / "model")
+    for path in (tmp_path / "model").glob("*/*.safetensors"):
+        path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
+    image = picture(24, 24)[1]
+    found = teacher(str(tmp_path / "model")).label(image)["normal"][0]
+    assert_close(found, own("normals").label(image)["normal"][0])
