@@ -40,7 +40,7 @@ def check_life(generator: Generator, image: torch.Tensor) -> None:
     lora.detach(generator.network)
 
 
-def check_learns(generator: Generator, image: torch.Tensor, *, steps: int = 20) -> None:
+def check_learns(generator: Generator, image: torch.Tensor, *, steps: int = 30) -> None:
     """The native loss falls by a tenth and more towards another picture."""
     lora.attach(generator.network, AdapterConfig(rank=4), generator.targets["attention"])
     wanted = image.flip(1).roll(image.shape[2] // 4, 2)

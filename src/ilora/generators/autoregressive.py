@@ -49,14 +49,14 @@ class Autoregressive:
         return hashlib.sha256(f"{fingerprint(self._files)} {self.mode}".encode()).hexdigest()[:32]
 
     def sample(
-        self, seeds: Sequence[int], prompt: str | Sequence[str] = "", *, steps: int = 12, guidance: float = 1.0
+        self, seeds: Sequence[int], prompt: str | Sequence[str] = "", *, steps: int = 12, guidance: float | None = None
     ) -> tuple[Image, Code]:
         """Paint one image a seed from the prior, unadapted; each seed's image is the same in any batch.
 
         Args:
             prompt: one for all images, or one an image; for a prior of classes their numbers.
             steps: of a masked prior; the others take one step a token.
-            guidance: weight of the prompt against the empty one; 1 leaves it out.
+            guidance: weight of the prompt against the empty one; 1 leaves it out, None is as its authors draw.
 
         Raises:
             ValueError: a codec without a prior, or neither one prompt nor as many as seeds.
@@ -66,6 +66,7 @@ class Autoregressive:
             raise ValueError(f"prompt must be one, or one for each of the {len(seeds)} seeds, got {len(words)}")
         if self.prior is None:
             raise ValueError(f"{self.name} must have a prior to paint by itself, got a codec alone; encode pictures")
+        guidance = self.prior.guidance if guidance is None else guidance
         with torch.no_grad(), disabled(self.network):
             tokens = self.prior.draw(seeds, words, steps=steps, guidance=guidance)
             return self.codec.paint(self.codec.embed(tokens)).clamp(-1, 1), tokens.float()

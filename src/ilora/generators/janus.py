@@ -30,6 +30,8 @@ class Janus(Causal):
     Adapters change the language model; the head over picture tokens and what embeds them stay frozen.
     """
 
+    guidance = 5.0
+
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         """Take the parts that paint; those that look at pictures are left alone.
 

@@ -39,6 +39,7 @@ class Masked:
     """``diffusers.UVit2DModel``; see ``ilora.generators.priors.Prior``."""
 
     fixed = False
+    guidance = 10.0
 
     def __init__(self, network: nn.Module, prompts: Prompts, scheduler: Any, *, side: int) -> None:
         """Condition on the empty text.

@@ -22,12 +22,14 @@ class Prior(Protocol):
         targets: named sets of its layers, see ``ilora.generators.base.Generator``.
         grid: (rows, columns) of the pictures that it draws.
         fixed: it reads no other grid.
+        guidance: weight of the prompt against the empty one that its authors draw with; 1 leaves it out.
     """
 
     network: nn.Module
     targets: dict[str, str | list[str]]
     grid: tuple[int, int]
     fixed: bool
+    guidance: float
 
     def ask(self, prompt: str) -> None:
         """Condition ``read`` on ``prompt`` from now on; before the first call it is the empty text."""
@@ -62,6 +64,7 @@ class Causal(ABC):
     network: nn.Module
     targets: dict[str, str | list[str]]
     fixed = True
+    guidance = 1.0
 
     def __init__(self, grid: tuple[int, int], size: int, places: int | None = None) -> None:
         """Condition on the empty text.

@@ -72,7 +72,7 @@ def taming_config(checkpoint: Path) -> Path | None:
     """
     near = [checkpoint.with_suffix(".yaml"), *sorted(checkpoint.parent.glob("*.yaml"), reverse=True)]
     near += sorted((checkpoint.parent.parent / "configs").glob("*.yaml"), reverse=True)
-    return next((path for path in near if path.is_file() and _TAMING in path.read_text(encoding="utf-8")), None)
+    return next((path for path in near if path.is_file() and _TAMING in path.read_text(errors="replace")), None)
 
 
 def open_parts(name_or_path: str, *, device: str | torch.device, dtype: torch.dtype) -> Parts:
