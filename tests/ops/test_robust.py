@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -100,7 +101,11 @@ def test_the_nearest_valid_pixel_of_each_cell_by_hand():
     assert (robust.thinned(uneven, side=8).flatten(1).sum(1) <= 64).all()
 
 
-@pytest.mark.parametrize("solve", [robust.l1, lambda *maps: robust.ransac(*maps, generator=seeded())])
+@pytest.mark.parametrize(
+    "solve",
+    [robust.l1, partial(robust.l1, truncate=0.1), lambda *maps: robust.ransac(*maps, generator=seeded())],
+    ids=["l1", "truncated", "ransac"],
+)
 def test_degenerate_images(solve):
     map, target, valid = (values.repeat(3, 1, 1, 1) for values in noisy(0))
     map[1], valid[2] = 7.0, False

@@ -15,6 +15,7 @@ from ilora.ops import color, geometry, metrics
 from ilora.ops.metrics import LEGEND
 from ilora.protocols import Verdict, judge, protocol
 from ilora.protocols.published import PROTOCOLS
+from ilora.protocols.steps import CROPS, grid
 
 EVERY = [(name, quantity) for name, one in PROTOCOLS.items() for quantity in one.rules]
 every = pytest.mark.parametrize(("name", "quantity"), EVERY, ids=[" ".join(pair) for pair in EVERY])
@@ -291,3 +292,13 @@ def test_names_and_what_they_judge():
     assert protocols.names("albedo") == ("rooms", "marigold-iid", "grosse")
     with pytest.raises(dataclasses.FrozenInstanceError):
         protocol("rooms").name = "other"
+    with pytest.raises(TypeError, match="assignment"):
+        protocol("rooms").rules["depth"] = None
+
+
+def test_crops_of_other_sizes_have_the_same_shares():
+    inside = CROPS["eigen-nyu"].mask(48, 64)[0, 0].nonzero()
+    assert inside.min(0).values.tolist() == [4, 4] and inside.max(0).values.tolist() == [46, 59]
+    assert CROPS["eigen-kitti"].mask(100, 100).sum() == (91 - 33) * (96 - 3)
+    assert grid(4, 10, longest=5)[0, 0].nonzero().tolist() == [[y, x] for y in (0, 2) for x in (0, 2, 4, 6, 8)]
+    assert grid(4, 10, longest=None).all() and grid(4, 10, longest=10).all()

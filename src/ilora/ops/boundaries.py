@@ -24,19 +24,27 @@ def boundary_f1(
     Raises:
         ValueError: shapes that do not belong together; NaN, infinity or a depth that is not positive inside the mask.
     """
-    x, y = metrics.positive(map, target, valid)
-    thresholds = torch.linspace(*RATIOS, dtype=torch.float64, device=x.device)
-    total, weights = x.new_zeros(len(x)), x.new_zeros(len(x))
+    ours, theirs, known = _jumps(*metrics.positive(map, target, valid), valid)
+    thresholds = torch.linspace(*RATIOS, dtype=torch.float64, device=map.device)
+    total, weights = ours.new_zeros(2, len(map)).unbind()  # [b] each
     for threshold in thresholds:
-        both, found, true = x.new_zeros(3, len(x)).unbind()  # [b] each
-        for dim in (2, 3):
-            size = valid.shape[dim] - 1
-            pair = valid.narrow(dim, 0, size) & valid.narrow(dim, 1, size)
-            jumps = [(z.narrow(dim, 1, size) / z.narrow(dim, 0, size)).log() for z in (x, y)]
-            for sign in (1, -1):
-                ours, theirs = (pair & (sign * jump > threshold.log()) for jump in jumps)
-                counts = (edge.flatten(1).sum(1) for edge in (ours & theirs, ours, theirs))
-                both, found, true = (sum(pair) for pair in zip((both, found, true), counts, strict=True))
+        edges = (known & (ours > threshold.log()), known & (theirs > threshold.log()))
+        both, found, true = (edge.sum(1).double() for edge in (edges[0] & edges[1], *edges))
         share = torch.where(true > 0, 2 * both / (found + true).clamp(min=1), 0)  # F1 in one fraction
         total, weights = total + threshold * share, weights + torch.where(true > 0, threshold, 0)
     return torch.where(weights > 0, total / weights, torch.nan).to(torch.promote_types(map.dtype, torch.float32))
+
+
+def _jumps(
+    x: Float[Tensor, "b 1 h w"], y: Float[Tensor, "b 1 h w"], valid: Bool[Tensor, "b 1 h w"]
+) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p"], Bool[Tensor, "b p"]]:
+    """Logarithm of the ratio of all ordered pairs of neighbours in both maps, and which pairs are valid."""
+    jumps: tuple[list[Tensor], ...] = ([], [], [])
+    for dim in (2, 3):
+        size = valid.shape[dim] - 1
+        known = (valid.narrow(dim, 0, size) & valid.narrow(dim, 1, size)).flatten(1)
+        ours, theirs = ((z.narrow(dim, 1, size) / z.narrow(dim, 0, size)).log().flatten(1) for z in (x, y))
+        for part, values in zip(jumps, ((ours, -ours), (theirs, -theirs), (known, known)), strict=True):
+            part.extend(values)
+    ours, theirs, known = (torch.cat(part, dim=1) for part in jumps)
+    return ours, theirs, known

@@ -171,9 +171,7 @@ def _pivoted(x: Points, y: Points, pivots: Int[Tensor, " m"], limit: float) -> F
     turns = torch.cat([-steep, 2 * steep, -steep], dim=1)
     events, order = events.sort(dim=1)
     falling = turns.gather(1, order).cumsum(1)  # slope of the sum behind each event
-    level = (falling[:, :-1] * events.diff(dim=1)).cumsum(
-        1
-    )  # the sum at each event but the first, less that at the first
+    level = (falling[:, :-1] * events.diff(dim=1)).cumsum(1)  # at each event but the first, less the sum there
     return events.gather(1, level.argmin(1, keepdim=True) + 1).squeeze(1)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 FULL_SIZE = "predictions are resized to the truth's own size"
 
@@ -58,6 +59,9 @@ class Protocol:
     about: str
     source: str
     rules: Mapping[str, Rule] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))  # as frozen as the rest
 
     def rule(self, quantity: str) -> Rule:
         """The rule for a quantity.
