@@ -78,7 +78,7 @@ def _unpickle(path: Path, inside: str) -> tuple[dict[str, Tensor], dict[str, str
         with torch.serialization.safe_globals(inert):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{path} could not be read as tensors alone, and nothing in it was run ({reason}); use a .safetensors file"
         ) from error

@@ -44,9 +44,9 @@ def test_descent_finds_the_styles_of_a_linear_painter() -> None:
     def paint(styles: torch.Tensor) -> torch.Tensor:
         return (styles.flatten(1) @ basis).view(-1, 3, 8, 8)
 
-    found = refine(paint, torch.zeros(2, 2, 3), paint(wanted), Inversion(steps=300))
+    found = refine(paint, torch.zeros(2, 2, 3), paint(wanted), Inversion(steps=150))
     assert_close(found, wanted, rtol=0, atol=0.05)
-    alone = refine(paint, torch.zeros(1, 2, 3), paint(wanted)[1:], Inversion(steps=300))
+    alone = refine(paint, torch.zeros(1, 2, 3), paint(wanted)[1:], Inversion(steps=150))
     assert_close(alone, found[1:], rtol=1e-3, atol=1e-3)
 
 
@@ -70,7 +70,7 @@ def test_encoding_is_deterministic_better_with_steps_and_blind_to_adapters(folde
     mean = generator.network.mapping.w_avg + generator.encoder(image)
     guess = generator.encode(image)
     assert_close(guess, mean)
-    generator.inversion = Inversion(steps=20)
+    generator.inversion = Inversion(steps=10)
     code = generator.encode(image)
     assert torch.equal(generator.encode(image), code)
     assert (generator.residual(image, code).mean((1, 2, 3)) < generator.residual(image, guess).mean((1, 2, 3))).all()
@@ -101,7 +101,7 @@ def test_without_an_encoder_the_error_says_how_to_get_one(tmp_path: Path) -> Non
     image, _ = generator.sample([0])
     with pytest.raises(ValueError, match=r"has no encoder of real pictures.*ilora zoo encoder FOLDER"):
         generator.encode(image)
-    stylegan_files.write_config(folder, {"inversion": {"encoder": False, "steps": 40}})
+    stylegan_files.write_config(folder, {"inversion": {"encoder": False, "steps": 15}})
     slower = load(str(folder))
     assert slower.fingerprint != generator.fingerprint
     assert slower.residual(image, slower.encode(image)).mean() < (image - slower.forward(

@@ -20,7 +20,7 @@ FAMILIES = {  # name: module; asked in turn whether they recognise what is to be
 
 def embedded() -> list[str]:
     """Names of the generators that come with the package."""
-    return sorted(path.parent.name for index in ("model_index", "config") for path in WEIGHTS.glob(f"*/{index}.json"))
+    return sorted({path.parent.name for index in ("model_index", "config") for path in WEIGHTS.glob(f"*/{index}.json")})
 
 
 def load(

@@ -53,9 +53,9 @@ class Discriminator(nn.Module):
     def forward(self, images: Image) -> Float[Tensor, " b"]:
         """One logit a picture; those of a batch see how much their group varies."""
         x = self.levels(leaky(F.conv2d(images, self.first.weight, self.bias)))  # [b, c, 4, 4]
-        x = torch.cat([x, spread(x.float(), self.group).to(x)], dim=1)
+        x = torch.cat([x, spread(x, self.group)], dim=1)
         x = leaky(F.conv2d(x, self.last.weight, self.last_bias, padding=1))
-        return self.out(leaky(self.dense(x.flatten(1)))).float().flatten()
+        return self.out(leaky(self.dense(x.flatten(1)))).flatten()
 
 
 def spread(x: Float[Tensor, "b c h w"], group: int) -> Float[Tensor, "b 1 h w"]:
