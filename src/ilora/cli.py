@@ -148,7 +148,7 @@ def study(
     checkpoints: Annotated[list[str] | None, typer.Option(help="For quality: generators, or trainings.")] = None,
     data: Annotated[str, typer.Option(help="'rooms', or a folder.")] = "rooms",
     seeds: Annotated[int | None, typer.Option(help="Fits of each point. Default: 3, with --quick 1.", min=1)] = None,
-    images: Annotated[int | None, typer.Option(help="Test pictures. Default: all, with --quick 40.", min=1)] = None,
+    images: Annotated[int | None, typer.Option(help="Test pictures. Default: all, with --quick 32.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small grid of short fits.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and its cost, and stop.")] = False,
     ray: Annotated[str | None, typer.Option(help="Make the points on Ray: auto, or an address.")] = None,

@@ -17,7 +17,7 @@ from ilora.studies.figures import Bar, bars, heat
 from ilora.studies.plan import Ask, Point
 from ilora.studies.sweep import RANDOM, finished, lowest, pairs, unit_of
 
-STEPS = 40  # updates of a quick fit
+STEPS = 30  # updates of a quick fit: there are many
 TIMES, QUICK_TIMES = (0, 30, 200, 500, 999), (30, 999)
 TYPES = "layer type"
 
