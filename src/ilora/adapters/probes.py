@@ -158,6 +158,7 @@ class Probed:
 
     @readout.setter
     def readout(self, value: Readout) -> None:
+        """Change that of the base."""
         self.base.readout = value
 
     def ask(self, prompt: str) -> None:

@@ -29,8 +29,8 @@ LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\
 def save(
     question: Question,
     config: StudyConfig,
-    out: Path,
     *,
+    out: Path,
     outcomes: Sequence[Outcome],
     cells: Sequence[Cell],
     answer: Answer,
@@ -39,6 +39,7 @@ def save(
 
     Args:
         config: resolved.
+        out: the study's folder.
         outcomes: a row of the CSV each.
         cells: the same with seeds pooled.
 

@@ -136,7 +136,7 @@ def quality(cell: Cell, ask: Ask) -> dict[str, float]:
         return _numbers(rungs[-1])
     kept = ask.out / "quality" / f"{look(name).fingerprint}.json"
     if not kept.is_file():
-        write_json(kept, measure(name, cell.fit.data, cell.fit.intrinsic, device=ask.config.device))
+        write_json(kept, measure(name, cell.fit.data, kind=cell.fit.intrinsic, device=ask.config.device))
     return _numbers(json.loads(kept.read_text()))
 
 
@@ -144,7 +144,7 @@ def _numbers(row: dict[str, Any]) -> dict[str, float]:
     return {name: float(row[name]) for name in MEASURES if row.get(name) is not None}
 
 
-def measure(name: str, data: str, kind: str, *, device: str | None) -> dict[str, float]:
+def measure(name: str, data: str, *, kind: str, device: str | None) -> dict[str, float]:
     """Sliced Wasserstein distance between a generator's pictures and the labelled pictures, at its resolution."""
     generator = load(name, device=device or "cpu")
     real = dataset(data, intrinsic=kind, split="train", on_problem="skip")
