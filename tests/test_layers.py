@@ -22,7 +22,18 @@ LAYERS = (
     ("records", "ops"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-OPTIONAL = ("OpenEXR", "diffusers", "drjit", "gradio", "huggingface_hub", "matplotlib", "mitsuba", "pyoidn", "ray", "scipy")
+OPTIONAL = (
+    "OpenEXR",
+    "diffusers",
+    "drjit",
+    "gradio",
+    "huggingface_hub",
+    "matplotlib",
+    "mitsuba",
+    "pyoidn",
+    "ray",
+    "scipy",
+)
 HEAVY = (*OPTIONAL, "accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
 

@@ -45,9 +45,7 @@ def fit(
     labels: Annotated[int | None, typer.Option(help="Labelled images to use. Default: all.")] = None,
     seed: Annotated[int | None, typer.Option(help="Draws the labels, the order, the start.")] = None,
     preset: Annotated[str | None, typer.Option(help="default or paper.")] = None,
-    method: Annotated[
-        str | None, typer.Option(help="lora, dora, rslora; controls: full, scratch, ridge, head.")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="lora, dora, rslora; full, scratch, ridge, head.")] = None,
     targets: Annotated[str | None, typer.Option(help="Where adapters go: a name, or a regular expression.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any other field, as NAME=VALUE; repeatable.")] = None,
