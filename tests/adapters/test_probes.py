@@ -98,7 +98,7 @@ def test_a_solved_probe_minimises_its_own_loss() -> None:
 @pytest.mark.parametrize("method", ["ridge", "head"])
 def test_a_probe_is_fitted_predicts_and_is_evaluated_like_an_adapter(method: str, folder: Path, tmp_path: Path) -> None:
     fields = {"generator": "toy", "data": str(folder), "method": method, "targets": "network"}
-    config = preset("default", **fields, steps=40, batch=4, lr=2e-2, image_share=0.25)
+    config = preset("default", **fields, steps=100, batch=4, lr=2e-2, image_share=0.25)
     run = fit(config, tmp_path / "run", device="cpu")
     one = evaluate(run, str(folder), config=QUICK)
     assert one.protocol["fit"]["method"] == method

@@ -28,7 +28,9 @@ def test_bars_and_heat_maps_write_their_labels_and_numbers() -> None:
     items = [Bar("ours", "a", 1.0, 0.8, 1.1), Bar("none", "a", NAN, NAN, NAN), Bar("theirs", "b", -0.5, -0.6, -0.2)]
     found = words(bars(items, x="position", lines={"good": 0.5}))
     assert {"ours", "theirs", "position", "a", "b", "good"} <= set(found) and "none" not in found
-    found = words(heat([[1.5, NAN], [22.0, 3.25]], ["down", "up"], ["0", "999"], x="time", y="block", unit="deg"))
+    found = words(
+        heat([[1.5, NAN], [22.0, 3.25]], rows=["down", "up"], columns=["0", "999"], x="time", y="block", unit="deg")
+    )
     assert {"1.50", "–", "22.0", "3.25", "down", "up", "0", "999", "time", "block", "deg"} <= set(found)
 
 

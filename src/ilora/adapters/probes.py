@@ -158,7 +158,7 @@ class Probed:
 
     @readout.setter
     def readout(self, value: Readout) -> None:
-        """Read the base's output in another way from now on."""
+        """Change that of the base."""
         self.base.readout = value
 
     def ask(self, prompt: str) -> None:

@@ -11,10 +11,9 @@ from ilora.report import Table
 from ilora.studies.answer import COMMON, Answer, Figure, common, plain, words
 from ilora.studies.cells import NOTHING, Cell, compared, only
 from ilora.studies.figures import Bar, bars
-from ilora.studies.plan import Ask, Point
+from ilora.studies.plan import QUICK_STEPS, Ask, Point
 from ilora.studies.sweep import RANDOM, pairs, unit_of
 
-STEPS = 60  # updates of a quick fit
 ADAPTER = "adapter"
 LABELS, TIME = "equal labels", "equal time"
 NETWORK = "network"  # whose activations a probe reads, unless it reads the decoder's
@@ -53,15 +52,15 @@ class Controls:
         grid = []
         for generator in ask.config.generators:
             for kind in ask.intrinsics():
-                own = ask.fit(generator, kind, steps=STEPS)
+                own = ask.fit(generator, kind, steps=QUICK_STEPS)
                 for name, fields in LEARNT.items():
-                    grid.append(Point(name, LABELS, ask.fit(generator, kind, steps=STEPS, **fields)))
+                    grid.append(Point(name, LABELS, ask.fit(generator, kind, steps=QUICK_STEPS, **fields)))
                 for name, fields in SOLVED.items():
                     if fields["targets"] != DECODER or _has_decoder(generator):
-                        grid.append(Point(name, LABELS, ask.fit(generator, kind, steps=STEPS, **fields)))
+                        grid.append(Point(name, LABELS, ask.fit(generator, kind, steps=QUICK_STEPS, **fields)))
                 for name, fields in LEARNT.items():
                     if name not in (ADAPTER, RANDOM):  # random weights take the adapter's time for its updates
-                        fit = ask.fit(generator, kind, steps=STEPS, **fields)
+                        fit = ask.fit(generator, kind, steps=QUICK_STEPS, **fields)
                         grid.append(Point(name, TIME, fit.replace(steps=_updates(ask, own, fit))))
         return grid
 

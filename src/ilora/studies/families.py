@@ -6,10 +6,8 @@ from ilora.report import Table, number
 from ilora.studies.answer import Answer, Figure, percent, plain, words
 from ilora.studies.cells import Cell, compared
 from ilora.studies.figures import Bar, bars
-from ilora.studies.plan import Ask, Point
+from ilora.studies.plan import QUICK_STEPS, Ask, Point
 from ilora.studies.sweep import finished, unit_of
-
-STEPS = 60  # updates of a quick fit
 
 
 class Families:
@@ -23,7 +21,7 @@ class Families:
     def points(self, ask: Ask) -> list[Point]:
         """The default fit of every generator and intrinsic."""
         return [
-            Point(generator, kind, ask.fit(generator, kind, steps=STEPS))
+            Point(generator, kind, ask.fit(generator, kind, steps=QUICK_STEPS))
             for kind in ask.intrinsics()
             for generator in ask.config.generators
         ]

@@ -139,8 +139,9 @@ def bars(items: Sequence[Bar], *, x: str, title: str = "", lines: dict[str, floa
     return _svg(plots, figure)
 
 
-def heat(values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], *, x: str, y: str,
-         unit: str) -> str:  # fmt: skip
+def heat(
+    values: Sequence[Sequence[float]], *, rows: Sequence[str], columns: Sequence[str], x: str, y: str, unit: str
+) -> str:
     """A matrix as colours with its numbers written in, dark where the error is low; SVG."""
     plots = _matplotlib()
     figure, axis = plots.subplots(figsize=(0.95 * len(columns) + 3.2, 0.36 * len(rows) + 1.6))

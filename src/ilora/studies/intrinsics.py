@@ -7,10 +7,9 @@ from ilora.report import Section, Table, number
 from ilora.studies.answer import COMMON, GOOD, MEDIUM, RULE, Answer, Figure, common, plain, verdict, words
 from ilora.studies.cells import Cell, Position, compared, only, position
 from ilora.studies.figures import Bar, bars
-from ilora.studies.plan import Ask, Point
+from ilora.studies.plan import QUICK_STEPS, Ask, Point
 from ilora.studies.sweep import RANDOM, pairs
 
-STEPS = 60  # updates of a quick fit
 # Project page of Intrinsic LoRA (arXiv 2311.17137): their generators, labels and pictures, judged by eye.
 PAPER = (
     ("VQGAN (FFHQ)", "~", "~", "✓", "✓"),
@@ -36,8 +35,8 @@ class Intrinsics:
         grid = []
         for generator in ask.config.generators:
             for kind in ask.intrinsics(quick=len(NAMES)):
-                grid.append(Point("adapter", kind, ask.fit(generator, kind, steps=STEPS)))
-                grid.append(Point(RANDOM, kind, ask.fit(generator, kind, steps=STEPS, random_weights=True)))
+                grid.append(Point("adapter", kind, ask.fit(generator, kind, steps=QUICK_STEPS)))
+                grid.append(Point(RANDOM, kind, ask.fit(generator, kind, steps=QUICK_STEPS, random_weights=True)))
         return grid
 
     def answer(self, ask: Ask, cells: Sequence[Cell]) -> Answer:
@@ -60,10 +59,8 @@ class Intrinsics:
             marks.append(Bar(f"{kind}, {generator}", generator, where.value, where.low, where.high))
         header = ("generator", "intrinsic", "verdict", "position [95 %]", "÷ random [95 %]", "random weights",
                   "codec ceiling", *COMMON)  # fmt: skip
-        axis, lines = (
-            "position between random weights (0) and codec ceiling (1)",
-            {"✓ beyond": GOOD, "~ beyond": MEDIUM},
-        )
+        axis = "position between random weights (0) and codec ceiling (1)"
+        lines = {"✓ beyond": GOOD, "~ beyond": MEDIUM}
         figure = Figure("", bars(marks, x=axis, lines=lines), "Each bar with its 95 % interval.")
         return Answer(_sentence(places), Table(header, tuple(rows), RULE), (figure,), findings, (_paper(places),))
 

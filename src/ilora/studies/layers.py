@@ -17,7 +17,7 @@ from ilora.studies.figures import Bar, bars, heat
 from ilora.studies.plan import Ask, Point
 from ilora.studies.sweep import RANDOM, finished, lowest, pairs, unit_of
 
-STEPS = 40  # updates of a quick fit
+STEPS = 30  # updates of a quick fit: there are many
 TIMES, QUICK_TIMES = (0, 30, 200, 500, 999), (30, 999)
 TYPES = "layer type"
 
@@ -83,7 +83,7 @@ def _figures(blocks: Sequence[Cell], group: Sequence[Cell], whole: Cell, *, name
     values = [[at.get((row, column), math.nan) for column in columns] for row in rows]
     found = []
     if any(math.isfinite(value) for row in values for value in row):
-        drawing = heat(values, rows, columns, x="time step of 1000", y="block, first to last", unit=unit)
+        drawing = heat(values, rows=rows, columns=columns, x="time step of 1000", y="block, first to last", unit=unit)
         found.append(Figure(name.lstrip("-"), drawing, f"{label}: error of an adapter on one block alone."))
     others = [cell for cell in group if cell.series in (TYPES, "default", RANDOM)]
     marks = [Bar(cell.at if cell.series == TYPES else cell.series, cell.series, e.mean, e.low, e.high)

@@ -9,9 +9,11 @@ import torch
 from ilora.studies.plan import Work
 from ilora.studies.work import Executor, Tell, attempt
 
+CORES = 2  # of a task, where this process has as many; the bits of a sum depend on how many share it
+
 
 def executor(address: str) -> Executor:
-    """Points as Ray tasks, one CPU core each, and one GPU where the cluster has any.
+    """Points as Ray tasks, at most ``CORES`` CPU cores each, and one GPU where the cluster has any.
 
     Args:
         address: ``auto`` for the cluster that this machine belongs to, or for one of its own where there is none;
@@ -32,11 +34,13 @@ def _run(address: str, works: Sequence[Work], tell: Tell) -> None:
     """See ``Executor``. A machine that is lost counts as a failure; its points are made once more."""
     import ray
 
+    if not works:
+        return
     begun = not ray.is_initialized()
     if begun:
         _join(ray, address)
-    threads = torch.get_num_threads()
-    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+    threads = min(CORES, torch.get_num_threads())
+    gpus = int(ray.cluster_resources().get("GPU", 0) >= 1 and works[0].evaluation.device != "cpu")
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=1)(_attempt)
     waiting = {task.remote(_anywhere(work), threads): work for work in works}
     try:
@@ -64,7 +68,7 @@ def _join(ray: object, address: str) -> None:
 
 
 def _attempt(work: Work, threads: int) -> str:
-    """``attempt`` with as many threads as the study's own process, so that sums are taken in the same order."""
+    """``attempt`` with so many threads; as many as the study's own process has give the same bits as that."""
     torch.set_num_threads(threads)
     return attempt(work)
 

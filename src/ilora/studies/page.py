@@ -27,8 +27,8 @@ SERIES = 5  # points in it
 def save(
     question: Question,
     config: StudyConfig,
-    out: Path,
     *,
+    out: Path,
     outcomes: Sequence[Outcome],
     cells: Sequence[Cell],
     answer: Answer,
@@ -37,6 +37,7 @@ def save(
 
     Args:
         config: resolved.
+        out: the study's folder.
         outcomes: a row of the CSV each.
         cells: the same with seeds pooled.
 

@@ -18,7 +18,8 @@ from ilora.run import Run
 from ilora.studies.cost import Clock
 
 SEEDS, QUICK_SEEDS = 3, 1
-QUICK_IMAGES = 40  # of the test split
+QUICK_IMAGES = 32  # of the test split
+QUICK_STEPS = 50  # updates of a fit with the preset default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class StudyConfig(Configuration):
     checkpoints: tuple[str, ...] = ()  # of one or several trainings, for the question of quality
     data: str = "rooms"
     split: str = "test"  # that every point is evaluated on
-    images: int | None = None  # of the split; None: all, with quick the first 40
+    images: int | None = None  # of the split; None: all, with quick the first 32
     seeds: int | None = None  # fits of each point; None: 3, with quick 1
     quick: bool = False  # the small grid with short fits
     changes: dict[str, Any] = field(default_factory=dict)  # fields of every fit, unless the question varies them

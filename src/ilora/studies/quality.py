@@ -18,11 +18,10 @@ from ilora.run import read_json, say, write_json
 from ilora.studies.answer import COMMON, Answer, Figure, common
 from ilora.studies.cells import Cell
 from ilora.studies.figures import Curve, Mark, Panel, panels
-from ilora.studies.plan import Ask, Point, look
+from ilora.studies.plan import QUICK_STEPS, Ask, Point, look
 from ilora.studies.sweep import finished, unit_of
 from ilora.zoo.quality import sliced_wasserstein
 
-STEPS = 60  # updates of a quick fit
 PAINTED, BATCH = 128, 16  # pictures that quality is measured on, where nobody has measured it
 RECIPE = "nano"  # the ladder that --quick trains, if no checkpoints are given
 MEASURES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "sliced_wasserstein": "sliced Wasserstein",
@@ -45,7 +44,7 @@ class Quality:
     def points(self, ask: Ask) -> list[Point]:
         """The default fit of every checkpoint and intrinsic."""
         return [
-            Point(one.family, one.label, ask.fit(str(one.path), kind, steps=STEPS))
+            Point(one.family, one.label, ask.fit(str(one.path), kind, steps=QUICK_STEPS))
             for one in checkpoints(ask)
             for kind in ask.intrinsics()
         ]
@@ -137,7 +136,7 @@ def quality(cell: Cell, ask: Ask) -> dict[str, float]:
         return _numbers(rungs[-1])
     kept = ask.out / "quality" / f"{look(name).fingerprint}.json"
     if not kept.is_file():
-        write_json(kept, measure(name, cell.fit.data, cell.fit.intrinsic, device=ask.config.device))
+        write_json(kept, measure(name, cell.fit.data, kind=cell.fit.intrinsic, device=ask.config.device))
     return _numbers(json.loads(kept.read_text()))
 
 
@@ -145,7 +144,7 @@ def _numbers(row: dict[str, Any]) -> dict[str, float]:
     return {name: float(row[name]) for name in MEASURES if row.get(name) is not None}
 
 
-def measure(name: str, data: str, kind: str, *, device: str | None) -> dict[str, float]:
+def measure(name: str, data: str, *, kind: str, device: str | None) -> dict[str, float]:
     """Sliced Wasserstein distance between a generator's pictures and the labelled pictures, at its resolution."""
     generator = load(name, device=device or "cpu")
     real = dataset(data, intrinsic=kind, split="train", on_problem="skip")

@@ -56,7 +56,7 @@ def study(
     outcomes = [outcome(point, work, problems.get(work.result, "")) for point, work in zip(grid, todo, strict=True)]
     pooled = cells(outcomes)
     answer = asked.answer(ask, pooled)
-    page = save(asked, config, out, outcomes=outcomes, cells=pooled, answer=answer)
+    page = save(asked, config, out=out, outcomes=outcomes, cells=pooled, answer=answer)
     print(f"{answer.verdict}\npage: {page}")
     return page
 

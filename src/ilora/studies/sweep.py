@@ -9,10 +9,10 @@ from ilora.report import Table, number
 from ilora.studies.answer import COMMON, Answer, Figure, common, percent, plain
 from ilora.studies.cells import Cell, compared, only
 from ilora.studies.figures import Curve, Mark, Panel, panels
-from ilora.studies.plan import Ask, Point
+from ilora.studies.plan import QUICK_STEPS, Ask, Point
 
 RANDOM = "random weights"
-PRESETS = {"default": 60, "paper": 120}  # preset: updates of its quick fits
+PRESETS = {"default": QUICK_STEPS, "paper": 80}  # preset: updates of its quick fits
 CLOSE = 1.1  # of the best error: what counts as equal
 
 
