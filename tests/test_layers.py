@@ -28,15 +28,16 @@ LAYERS = (
         "label",
         "labelling",
         "teacher",
+        "scale",
     ),
-    ("run", "team", "report", "tables", "protocols"),
+    ("run", "team", "cluster", "report", "tables", "protocols"),
     ("generators", "intrinsics", "adapters", "data"),
     ("images", "tensors", "checks", "config", "presets"),
     ("records", "ops"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 OPTIONAL = ("OpenEXR", "diffusers", "drjit", "gradio", "h5py", "huggingface_hub", "matplotlib", "mitsuba", "pyoidn",
-            "ray", "scipy")  # fmt: skip
+            "pandas", "pyarrow", "ray", "scipy")  # fmt: skip
 HEAVY = (*OPTIONAL, "accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
 

@@ -26,6 +26,9 @@ app.add_typer(datasets, name="data")
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the accelerator, if there is one.")]
 OnProblem = Annotated[str, typer.Option(help="What to do with faulty examples: refuse or skip.")]
+Ray = Annotated[str | None, typer.Option(help="Work on Ray: auto, or the address of a cluster.")]
+Workers = Annotated[int, typer.Option(help="Processes on Ray, each with its own copy of the model.", min=1)]
+Column = Annotated[str | None, typer.Option(help="Of pictures in Parquet files, with --ray. Default: the only one.")]
 GENERATOR = "Embedded name, diffusers folder, hub id or checkpoint file."
 
 
@@ -95,16 +98,28 @@ def predict(
     generator: Annotated[str | None, typer.Option(help="Base, where the adapter does not name it.")] = None,
     batch: Annotated[int, typer.Option(help="Photos of one size painted together.", min=1)] = 8,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored photo's map.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Leave out photos that are done.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out photos that are done; with --ray always.")
+    ] = False,
+    ray: Ray = None,
+    workers: Workers = 1,
+    column: Column = None,
     device: Device = None,
 ) -> None:
-    """Maps of photos at their own size, with units and axes in the metadata."""
+    """Maps of photos at their own size, with units and axes in the metadata; on Ray also of tar and Parquet files."""
+    chosen = {} if intrinsic == "all" else {"intrinsics": tuple(intrinsic.split(","))}
+    formats, options = tuple(format_.split(",")), {"generator": generator, "device": device, "mirror": mirror} | chosen
+    if ray is not None:
+        from ilora.scale.bulk import Crew, PredictJob, told
+        from ilora.scale.bulk import predict as spread
+
+        job = PredictJob(tuple(map(str, adapter)), formats, batch=batch, **options)
+        typer.echo(told(found := spread(photos, job, out, crew=Crew(ray, workers, column=column))))
+        raise typer.Exit(1 if found.failed else 0)
     from ilora.predict import Predictor
     from ilora.predict import predict as run
 
-    chosen = {} if intrinsic == "all" else {"intrinsics": intrinsic.split(",")}
-    predictor = Predictor(adapter, generator=generator, device=device, mirror=mirror, **chosen)
-    result = run(photos, predictor, out, formats=format_.split(","), batch=batch, resume=resume)
+    result = run(photos, Predictor(adapter, **options), out, formats=formats, batch=batch, resume=resume)
     typer.echo(f"{len(result.files)} predicted, {len(result.skipped)} left out, {len(result.failed)} failed: {out}")
     raise typer.Exit(1 if result.failed else 0)
 
@@ -122,6 +137,8 @@ def evaluate(
     images: Annotated[int | None, typer.Option(help="The first so many; default: all.", min=1)] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored picture's map.")] = False,
     on_problem: OnProblem = "refuse",
+    ray: Ray = None,
+    workers: Workers = 1,
     device: Device = None,
 ) -> None:
     """Errors beside the codec's ceiling, the untouched generator, the mean map and the fit on random weights."""
@@ -129,7 +146,14 @@ def evaluate(
     from ilora.evaluate import evaluate as run
 
     config = EvaluateConfig(controls=controls, images=images, mirror=mirror, on_problem=on_problem, device=device)
-    show(run(adapter, data, protocol=protocol, split=split, json=json, html=html, table=table, config=config))
+    asked = {"protocol": protocol, "split": split, "json": json, "html": html, "table": table, "config": config}
+    if ray is not None:
+        from ilora.scale.bulk import Crew
+        from ilora.scale.judging import evaluate as spread
+
+        show(spread(adapter, data, **asked, crew=Crew(ray, workers)))
+    else:
+        show(run(adapter, data, **asked))
 
 
 @app.command()
@@ -228,6 +252,9 @@ def label(
     fov: Annotated[float | None, typer.Option(help="Degrees along the longer side; for TEACHER+normals.")] = None,
     side: Annotated[int, typer.Option(help="Longest side of a photo in the folder [px].", min=1)] = 1024,
     batch: Annotated[int, typer.Option(help="Pictures of one size labelled together.", min=1)] = 8,
+    ray: Ray = None,
+    workers: Workers = 1,
+    column: Column = None,
     device: Device = None,
 ) -> None:
     """Labels from off-the-shelf predictors: a folder for --data; goes on where it stopped."""
@@ -237,6 +264,15 @@ def label(
 
     if (generator is None) == (not photos):
         raise ValueError(f"expected photos or --generator, got {'neither' if generator is None else 'both'}; name one")
+    if ray is not None:
+        from ilora.scale.bulk import Crew, LabelJob, told
+        from ilora.scale.bulk import label as spread
+
+        if generator is not None:
+            raise ValueError(f"--ray labels photos, got --generator {generator}; leave one of them out")
+        job = LabelJob(tuple(teacher.split(",")), fov, side, batch, device)
+        typer.echo(told(found := spread(photos, job, out, crew=Crew(ray, workers, column=column))))
+        raise typer.Exit(1 if found.failed else 0)
     source = Draw(generator, count, prompt, seed) if generator else photos
     teachers = [find(name, device=device, fov=fov) for name in teacher.split(",")]
     result = run(source, teachers, out, batch=batch, side=side, device=device)

@@ -1,6 +1,6 @@
 """Predictions of a run against the truth, beside the baselines that say what a number means."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,47 @@ class EvaluateConfig(Configuration):
     device: str | None = None  # None: the accelerator if there is one
 
 
+@dataclass(frozen=True)
+class Bench:
+    """All that an evaluation needs before the first picture is painted.
+
+    Attributes:
+        predictor: with the one adapter that is judged.
+        painters: the run and its baselines, in the order of the table.
+        notes: about those that are left out.
+        examples: the data set.
+        count: the first so many of it are evaluated.
+        protocol: how.
+    """
+
+    predictor: Predictor
+    painters: dict[str, Painter]
+    notes: tuple[str, ...]
+    examples: Dataset
+    count: int
+    protocol: Protocol
+
+    @property
+    def kind(self) -> Intrinsic:
+        """What is judged."""
+        return self.predictor.intrinsic(self.predictor.names[0])
+
+    def items(self) -> Iterator[tuple[int, Example]]:
+        """Examples with their places, read one after the other."""
+        return ((place, self.examples[place]) for place in range(self.count))
+
+    def judge(self, group: Sequence[Example]) -> dict[str, Verdict]:
+        """Numbers of every method for examples of one size, which are painted together."""
+        image, map, valid = (torch.stack([getattr(x, part) for x in group]) for part in ("image", "map", "valid"))
+        return {
+            method: judge(self.protocol, self.kind.name, paint(image, map, valid).cpu(), map, valid)
+            for method, paint in self.painters.items()
+        }
+
+
+Tallier = Callable[[Bench, EvaluateConfig], dict[str, Tally]]  # numbers of every method for all examples
+
+
 def evaluate(
     adapter: str | Path,
     data: str = "rooms",
@@ -59,6 +100,7 @@ def evaluate(
     html: str | Path | None = None,
     table: str | Path | None = None,
     config: EvaluateConfig | None = None,
+    tally: Tallier | None = None,
 ) -> Evaluation:
     """Errors of a run's predictions at the data set's own size, beside its baselines.
 
@@ -74,12 +116,13 @@ def evaluate(
         html: file for a page with tables and pictures; the page carries the numbers too.
         table: file for the table of all methods, .md for Markdown or .tex for LaTeX.
         config: default: ``EvaluateConfig()``.
+        tally: who does the work; default: ``in_process``, in this process.
 
     Raises:
         ValueError: no such run, data, split or protocol, one that does not judge the adapter's intrinsic, or
             ``images`` is below 1.
     """
-    measured = measure(adapter, data, protocol=protocol, split=split, config=config)
+    measured = measure(adapter, data, protocol=protocol, split=split, config=config, tally=tally)
     if json is not None:
         measured.evaluation.save(Path(json))
     if html is not None:
@@ -96,32 +139,45 @@ def measure(
     protocol: str | Protocol = DEFAULT,
     split: str = "test",
     config: EvaluateConfig | None = None,
+    tally: Tallier | None = None,
 ) -> Measured:
     """What ``evaluate`` computes, together with what its page is made from; see there."""
     config = config or EvaluateConfig()
+    bench = prepare(adapter, data, protocol=protocol, split=split, config=config)
+    rule, expected = bench.protocol.rule(bench.kind.name), bench.notes
+    if rule.metrics:
+        expected += (f"{bench.protocol.name} expects {rule.expects}; these maps are {bench.kind.units}",)
+    tallies = (tally or in_process)(bench, config)
+    evaluation = Evaluation(
+        names=tuple(bench.examples.names[: bench.count]),
+        errors={method: tally.errors for method, tally in tallies.items()},
+        primary=primary(bench.protocol, bench.kind.name),
+        protocol=_protocol(bench, data=data, split=split, config=config),
+        notes=expected,
+        resamples=config.resamples,
+        seed=config.seed,
+        **_pooled(tallies, config),
+    )
+    return Measured(evaluation, bench.examples, bench.painters, bench.kind)
+
+
+def prepare(adapter: str | Path, data: str, *, protocol: str | Protocol, split: str, config: EvaluateConfig) -> Bench:
+    """Load the run, its baselines and the data; fits the control first where that is missing and wanted.
+
+    Raises:
+        ValueError: as ``evaluate``.
+    """
     chosen = named(protocol) if isinstance(protocol, str) else protocol
     run, predictor = Run(Path(adapter).expanduser()), Predictor(adapter, device=config.device, mirror=config.mirror)
     if len(predictor.names) != 1:
         names = ", ".join(predictor.names)
         raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each")
-    kind = predictor.intrinsic(predictor.names[0])
-    rule = chosen.rule(kind.name)
-    examples = dataset(data, intrinsic=kind.name, split=split, on_problem=config.on_problem)
+    name = predictor.names[0]
+    chosen.rule(name)  # refuses what the protocol does not judge, before anything is fitted
+    examples = dataset(data, intrinsic=name, split=split, on_problem=config.on_problem)
     count = len(examples) if config.images is None else min(len(examples), checks.positive("images", config.images))
     painters, notes = _painters(run, predictor, config)
-    notes += [f"{chosen.name} expects {rule.expects}; these maps are {kind.units}"] if rule.metrics else []
-    tallies = _measure(examples, painters, partial(judge, chosen, kind.name), batch=config.batch, count=count)
-    evaluation = Evaluation(
-        names=tuple(examples.names[:count]),
-        errors={method: tally.errors for method, tally in tallies.items()},
-        primary=primary(chosen, kind.name),
-        protocol=_protocol(chosen, predictor, examples, data=data, split=split, config=config),
-        notes=tuple(notes),
-        resamples=config.resamples,
-        seed=config.seed,
-        **_pooled(tallies, config),
-    )
-    return Measured(evaluation, examples, painters, kind)
+    return Bench(predictor, painters, tuple(notes), examples, count, chosen)
 
 
 def _painters(run: Run, predictor: Predictor, config: EvaluateConfig) -> tuple[dict[str, Painter], list[str]]:
@@ -192,37 +248,28 @@ def _pooled(tallies: dict[str, Tally], config: EvaluateConfig) -> dict[str, Any]
     return {"pixels": tallies[OURS].pixels, "pooled": {name: one.summaries(**draws) for name, one in tallies.items()}}
 
 
-def _measure(
-    examples: Dataset,
-    painters: dict[str, Painter],
-    judged: Callable[[Map, Map, Valid], Verdict],
-    *,
-    batch: int,
-    count: int,
-) -> dict[str, Tally]:
-    """Numbers of every method for the first ``count`` examples; those of one size are painted together."""
-    tallies = {method: Tally(count) for method in painters}
-    items: Iterator[tuple[int, Example]] = ((place, examples[place]) for place in range(count))
+def in_process(bench: Bench, config: EvaluateConfig) -> dict[str, Tally]:
+    """Numbers of every method for all examples; those of one size are painted together."""
+    tallies = {method: Tally(bench.count) for method in bench.painters}
     done = 0
-    with progress("evaluate", count) as tell:
-        for group in grouped(items, key=lambda item: item[1].image.shape, batch=batch):
-            places = torch.tensor([place for place, _ in group])
-            image, map, valid = (
-                torch.stack([getattr(x, part) for _, x in group]) for part in ("image", "map", "valid")
-            )
-            for method, paint in painters.items():
-                tallies[method].add(places, judged(paint(image, map, valid).cpu(), map, valid))
+    with progress("evaluate", bench.count) as tell:
+        for group in grouped(bench.items(), key=lambda item: item[1].image.shape, batch=config.batch):
+            note(tallies, [place for place, _ in group], bench.judge([example for _, example in group]))
             done += len(group)
             tell(done, "")
     return tallies
 
 
-def _protocol(
-    chosen: Protocol, predictor: Predictor, examples: Dataset, *, data: str, split: str, config: EvaluateConfig
-) -> dict[str, Any]:
+def note(tallies: dict[str, Tally], places: Sequence[int], verdicts: dict[str, Verdict]) -> None:
+    """Add the numbers of a group to the tallies, in place."""
+    for method, verdict in verdicts.items():
+        tallies[method].add(torch.tensor(places), verdict)
+
+
+def _protocol(bench: Bench, *, data: str, split: str, config: EvaluateConfig) -> dict[str, Any]:
     """What the numbers depend on, in words and values."""
-    name = predictor.names[0]
-    kind, about = predictor.intrinsic(name), predictor.sources[name].about
+    chosen, predictor, kind = bench.protocol, bench.predictor, bench.kind
+    name, about = kind.name, predictor.sources[kind.name].about
     return {
         "name": chosen.name,
         "source": chosen.source,
@@ -234,7 +281,7 @@ def _protocol(
         "adapter": predictor.digest(name),
         "data": data,
         "split": split,
-        "data_fingerprint": examples.fingerprint,
+        "data_fingerprint": bench.examples.fingerprint,
         "interval": f"95 % percentile bootstrap over images, {config.resamples} resamples, seed {config.seed}",
         "mirror": config.mirror,
         "fit": about.fit if about else {},

@@ -1,7 +1,7 @@
 """Labels from teachers: of photos, or of the pictures that a generator paints, as a folder that ``fit`` learns from."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ilora.generators.base import Generator
 from ilora.intrinsics import intrinsic
 from ilora.labelling import Book, Picture, content_of
 from ilora.ops import color, resample
-from ilora.predict import SHEET, gather, grouped, named
+from ilora.predict import SHEET, find_photos, grouped
 from ilora.records import Painted
 from ilora.teacher import teacher
 from ilora.team import default_device
@@ -62,7 +62,7 @@ class Labelled:
 
 
 def label(
-    source: Draw | str | Path | Sequence[str | Path],
+    source: Draw | str | Path | Sequence[str | Path] | Mapping[str, Path],
     by: Sequence[str | Teacher],
     out: str | Path,
     *,
@@ -78,7 +78,7 @@ def label(
     then begin at.
 
     Args:
-        source: photos, folders and patterns of them, or what a generator shall paint.
+        source: photos, folders and patterns of them, or files by name, or what a generator shall paint.
         by: teachers, or the names that ``ilora.teacher.teacher`` takes; one for each intrinsic.
         out: folder to write to, or to add to.
         batch: most pictures of one size that are labelled together.
@@ -104,8 +104,8 @@ def label(
     else:
         book = Book(out, teachers, origin={})
         result = Labelled(book.folder)
-        paths = gather([source] if isinstance(source, (str, Path)) else source, failed=result.failed)
-        pictures, total = _photos(named(paths), book=book, result=result, side=side), len(paths)
+        names = source if isinstance(source, Mapping) else find_photos(source, failed=result.failed)
+        pictures, total = _photos(names, book=book, result=result, side=side), len(names)
     rows = _write(pictures, book, result, batch=batch, total=total)
     return Labelled(book.folder, result.names, result.skipped, result.failed, _sheet(rows, book) if rows else None)
 
@@ -156,7 +156,7 @@ def _answers(
         yield picture, labels, [doubt for answer in given for doubt in answer.doubts]
 
 
-def _photos(names: dict[str, Path], *, book: Book, result: Labelled, side: int) -> Iterator[Picture]:
+def _photos(names: Mapping[str, Path], *, book: Book, result: Labelled, side: int) -> Iterator[Picture]:
     """Photos one after the other; those that are done or cannot be read go to ``result``."""
     for name, path in names.items():
         try:

@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,7 +80,7 @@ class Photo:
 
 
 def predict(
-    photos: str | Path | Sequence[str | Path],
+    photos: str | Path | Sequence[str | Path] | Mapping[str, Path],
     adapters: Predictor | str | Path | Sequence[str | Path],
     out: str | Path,
     *,
@@ -95,7 +95,8 @@ def predict(
     (a GAN), each line and each map's metadata say how far the picture that the map belongs to is from the photo.
 
     Args:
-        photos: files, folders (the pictures directly in them) and patterns such as ``photos/**/*.jpg``.
+        photos: files, folders (the pictures directly in them) and patterns such as ``photos/**/*.jpg``; or files by
+            the names of their outputs.
         adapters: a ``Predictor``, or the paths that make one.
         out: folder to write to.
         formats: of ``FORMATS``: float npy (metadata in a JSON file beside it), npz, exr; 16-bit PNG; colour preview.
@@ -109,12 +110,12 @@ def predict(
     folder, batch = checks.output(out), checks.positive("batch", batch)
     predictor = adapters if isinstance(adapters, Predictor) else Predictor(adapters)
     result, rows = Predictions(folder), []
-    paths = gather([photos] if isinstance(photos, (str, Path)) else photos, failed=result.failed)
+    names = photos if isinstance(photos, Mapping) else find_photos(photos, failed=result.failed)
     done = _done(folder, predictor, formats) if resume else {}
     if not resume:
         (folder / LOG).unlink(missing_ok=True)
-    with run.progress("predict", len(paths)) as tell:
-        read = _read(named(paths), predictor, result, done)
+    with run.progress("predict", len(names)) as tell:
+        read = _read(names, predictor, result, done)
         for group in grouped(read, key=lambda photo: photo.image.shape, batch=batch):
             painted = predictor.paint(torch.stack([photo.image for photo in group]))
             for index, photo in enumerate(group):
@@ -125,6 +126,11 @@ def predict(
             tell(len(result.files) + len(result.skipped) + len(result.failed), group[-1].name)
     sheet = _sheet(rows, predictor, folder) if rows else None
     return Predictions(folder, result.files, result.skipped, result.failed, sheet)
+
+
+def find_photos(photos: str | Path | Sequence[str | Path], *, failed: dict[str, str]) -> dict[str, Path]:
+    """The files behind one word or several, by the names of their outputs; see ``gather`` and ``named``."""
+    return named(gather([photos] if isinstance(photos, (str, Path)) else photos, failed=failed))
 
 
 def gather(words: Sequence[str | Path], *, failed: dict[str, str]) -> list[Path]:
@@ -180,7 +186,9 @@ def _fail(failed: dict[str, str], word: str, reason: str) -> None:
     run.say(f"{word}: {failed[word]}")
 
 
-def _read(names: dict[str, Path], predictor: Predictor, result: Predictions, done: dict[str, str]) -> Iterator[Photo]:
+def _read(
+    names: Mapping[str, Path], predictor: Predictor, result: Predictions, done: dict[str, str]
+) -> Iterator[Photo]:
     """Photos one after the other; those that are done or cannot be read go to ``result``."""
     for name, path in names.items():
         try:

@@ -6,7 +6,7 @@ Everything that writes goes to a temporary name first, so that a file under its 
 
 from ilora.images.atomic import replacing
 from ilora.images.maps import StoredMap, find_maps, read_map
-from ilora.images.pictures import find, read, resolution
+from ilora.images.pictures import find, read, resolution, suffixes
 from ilora.images.raster import LARGEST
 from ilora.images.sheet import contact_sheet
 from ilora.images.write import write_exr, write_npy, write_npz, write_png16, write_preview
@@ -21,6 +21,7 @@ __all__ = [
     "read_map",
     "replacing",
     "resolution",
+    "suffixes",
     "write_exr",
     "write_npy",
     "write_npz",

@@ -57,14 +57,19 @@ def resolution(path: str | Path) -> tuple[int, int]:
     return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
+def suffixes() -> set[str]:
+    """The suffixes, in lower case, of the names of files that ``read`` takes."""
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in raster.formats()}
+    return known | {".imt", ".mpo", ".exr", ".npy", ".npz"}  # Pillow opens the first two without saying so
+
+
 def find(folder: str | Path) -> list[Path]:
     """The files in a folder whose names say that ``read`` takes them, sorted; hidden files and subfolders are left out.
 
     Raises:
         ValueError: no such folder.
     """
-    known = {suffix for suffix, name in Image.registered_extensions().items() if name in raster.formats()}
-    known |= {".imt", ".mpo", ".exr", ".npy", ".npz"}  # Pillow opens the first two without saying so
+    known = suffixes()
     entries = sorted(checks.folder(folder, "folder of pictures").iterdir())
     return [path for path in entries if path.suffix.lower() in known and path.is_file() and path.name[0] != "."]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ilora import cluster
 from ilora.studies.plan import Work
 from ilora.studies.work import Executor, Tell, attempt
 
@@ -23,48 +24,33 @@ def executor(address: str) -> Executor:
     Raises:
         ImportError: Ray is not installed.
     """
-    try:
-        import ray  # noqa: F401
-    except ImportError as error:
-        raise ImportError("--ray needs Ray: pip install 'ilora[ray]'") from error
+    cluster.need()
     return partial(_run, address)
 
 
 def _run(address: str, works: Sequence[Work], tell: Tell) -> None:
     """See ``Executor``. A machine that is lost counts as a failure; its points are made once more."""
-    import ray
-
     if not works:
         return
-    begun = not ray.is_initialized()
-    if begun:
-        _join(ray, address)
+    with cluster.joined(address):
+        _spread(works, tell)
+
+
+def _spread(works: Sequence[Work], tell: Tell) -> None:
+    """The points as tasks of the cluster that was joined."""
+    import ray
+
     threads = min(CORES, torch.get_num_threads())
     gpus = int(ray.cluster_resources().get("GPU", 0) >= 1 and works[0].evaluation.device != "cpu")
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=1)(_attempt)
     waiting = {task.remote(_anywhere(work), threads): work for work in works}
-    try:
-        while waiting:
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
-            try:
-                problem = ray.get(done)
-            except ray.exceptions.RayError as error:
-                problem = f"{type(error).__name__}: {error}"
-            tell(waiting.pop(done), problem)
-    finally:
-        if begun:
-            ray.shutdown()
-
-
-def _join(ray: object, address: str) -> None:
-    """Join a cluster; with ``auto`` make one of this machine where there is none."""
-    settings = {"log_to_driver": False, "include_dashboard": False}
-    try:
-        ray.init(address=address, log_to_driver=False)
-    except ConnectionError:
-        if address != "auto":
-            raise
-        ray.init(**settings)
+    while waiting:
+        (done,), _ = ray.wait(list(waiting), num_returns=1)
+        try:
+            problem = ray.get(done)
+        except ray.exceptions.RayError as error:
+            problem = f"{type(error).__name__}: {error}"
+        tell(waiting.pop(done), problem)
 
 
 def _attempt(work: Work, threads: int) -> str:

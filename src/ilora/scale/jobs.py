@@ -1,0 +1,103 @@
+"""What is done with the pictures of a shard: the commands' own functions, on files, with what they load held once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ilora.data.cache import content_hash
+from ilora.data.teachers.base import Teacher
+from ilora.intrinsics import NAMES
+from ilora.label import label
+from ilora.labelling import LOG as LABELS
+from ilora.predict import LOG as MAPS
+from ilora.predict import find, predict
+from ilora.predictor import Predictor
+from ilora.teacher import teacher
+
+Command = Callable[[Mapping[str, Path], Path], dict[str, str]]  # pictures by name, folder for the files: what failed
+
+
+class Job(Protocol):
+    """A command in a form that travels to workers.
+
+    Attributes:
+        verb: for progress bars.
+        log: file of JSON lines that the command leaves beside its other files.
+        device: where it computes; None: the worker's accelerator, if there is one.
+    """
+
+    verb: str
+    log: str
+    device: str | None
+
+    def open(self) -> Command:
+        """Load what the command needs; called once in each worker."""
+        ...
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """``ilora.predict.predict``; see there and ``ilora.predictor.Predictor``."""
+
+    adapters: tuple[str, ...]
+    formats: tuple[str, ...] = ("npy", "preview")
+    intrinsics: tuple[str, ...] = NAMES
+    generator: str | None = None
+    batch: int = 8
+    mirror: bool = False
+    device: str | None = None
+    verb = "predict"
+    log = MAPS
+
+    def identity(self) -> str:
+        """Hash of everything but the pictures that the files depend on; the adapters count by their content.
+
+        Raises:
+            FileNotFoundError, ValueError: as ``ilora.predictor.find``.
+        """
+        found = {source.intrinsic: _files(source.path) for source in find(self.adapters, intrinsics=self.intrinsics)}
+        return content_hash(self.verb, found, self.formats, self.generator, self.mirror)
+
+    def open(self) -> Command:
+        """See ``Job``."""
+        predictor = Predictor(
+            self.adapters, generator=self.generator, intrinsics=self.intrinsics, device=self.device, mirror=self.mirror
+        )
+        return lambda photos, out: predict(photos, predictor, out, formats=self.formats, batch=self.batch).failed
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """``ilora.label.label`` of photos; see there and ``ilora.teacher.teacher``."""
+
+    teachers: tuple[str, ...]
+    fov: float | None = None
+    side: int = 1024
+    batch: int = 8
+    device: str | None = None
+    verb = "label"
+    log = LABELS
+
+    def open(self) -> Command:
+        """See ``Job``."""
+        teachers = self.load(self.device)
+        return lambda photos, out: label(photos, teachers, out, batch=self.batch, side=self.side).failed
+
+    def load(self, device: str | None) -> list[Teacher]:
+        """The teachers.
+
+        Raises:
+            FileNotFoundError, ValueError, ImportError: as ``ilora.teacher.teacher``.
+        """
+        return [teacher(name, device=device, fov=self.fov) for name in self.teachers]
+
+    def identity(self, teachers: Sequence[Teacher]) -> str:
+        """Hash of everything but the pictures that the files depend on; the teachers count by their fingerprints."""
+        return content_hash(self.verb, [each.fingerprint for each in teachers], self.side)
+
+
+def _files(path: Path) -> list[str]:
+    """Hash of a file, or of each file of a folder that another tool wrote."""
+    files = [path] if path.is_file() else sorted(inner for inner in path.rglob("*") if inner.is_file())
+    return [content_hash(file) for file in files]

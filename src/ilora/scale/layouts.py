@@ -1,0 +1,232 @@
+"""How shards are laid out: pictures as files in, the files that a command made of them out, in the shard's own form."""
+
+import json
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+from urllib.parse import quote
+
+from ilora import images
+from ilora.data.labels import READERS
+from ilora.labelling import PICTURES
+from ilora.scale.shards import Shard
+
+LONGEST = 150  # bytes of a file's name before its endings
+KINDS = {PICTURES: "", **{reader.folder: f"{kind}." for kind, reader in READERS.items()}}  # of a labels' folder
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The pictures of a shard as files.
+
+    Attributes:
+        photos: path by the name of its outputs; relative paths lie in the folder that they were unpacked to.
+        keys: what the shard calls each, by that name.
+        failed: why, for each record that could not be unpacked.
+    """
+
+    photos: dict[str, Path] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, key: str, data: bytes, *, suffix: str, folder: Path) -> None:
+        """One encoded picture; an empty one, and a second one under a key, fail."""
+        if not data or key in self.keys.values():
+            self.failed.setdefault(key, "holds no bytes" if not data else "a second picture under this key")
+            return
+        name = quote(key, safe=" ")
+        name = name if len(name) <= LONGEST else f"{len(self.keys):08d}"
+        (folder / f"{name}{suffix}").write_bytes(data)
+        self.photos[name], self.keys[name] = Path(f"{name}{suffix}"), key
+
+
+class Made(NamedTuple):
+    """A file that a command made.
+
+    Attributes:
+        path: of the file.
+        name: of the picture that it belongs to.
+        ending: such as ``normal.npy``; what comes behind the name, the map's kind included.
+    """
+
+    path: Path
+    name: str
+    ending: str
+
+
+class Layout(Protocol):
+    """One form of shards."""
+
+    def unpack(self, shard: Shard, folder: Path) -> Unpacked:
+        """The pictures as files.
+
+        Raises:
+            ValueError, OSError: the shard cannot be read at all.
+        """
+        ...
+
+    def pack(self, shard: Shard, found: Unpacked, *, made: Path, out: Path) -> list[str]:
+        """Put the files in the folder ``made`` into ``out``, each whole; returns their paths relative to it."""
+        ...
+
+
+class Pictures:
+    """Files as they are; outputs are those of the command without Ray."""
+
+    def unpack(self, shard: Shard, folder: Path) -> Unpacked:
+        """See ``Layout``."""
+        return Unpacked({name: Path(path) for name, path in shard.files.items()}, {name: name for name in shard.files})
+
+    def pack(self, shard: Shard, found: Unpacked, *, made: Path, out: Path) -> list[str]:
+        """See ``Layout``."""
+        files = [file.path.relative_to(made) for file in outputs(made, found.keys)]
+        for file in files:
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            (made / file).replace(out / file)
+        return [file.as_posix() for file in files]
+
+
+class Tar:
+    """Webdataset: members ``KEY.EXTENSION``, the key up to the first dot behind the last slash."""
+
+    def unpack(self, shard: Shard, folder: Path) -> Unpacked:
+        """See ``Layout``; of a damaged archive what comes before the damage."""
+        found, suffixes = Unpacked(), images.suffixes()
+        try:
+            with tarfile.open(shard.path) as archive:
+                for member in archive:
+                    key, suffix = _key(member.name)
+                    if member.isfile() and suffix.lower() in suffixes:
+                        found.add(key, archive.extractfile(member).read(), suffix=suffix.lower(), folder=folder)
+        except (tarfile.TarError, EOFError) as error:
+            found.failed[shard.path.name] = f"damaged after {len(found.keys)} pictures: {error}"
+        return found
+
+    def pack(self, shard: Shard, found: Unpacked, *, made: Path, out: Path) -> list[str]:
+        """See ``Layout``."""
+        target = out / f"{shard.name}.tar"
+        with images.replacing(target) as partial, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
+            for file in outputs(made, found.keys):
+                member = tarfile.TarInfo(f"{found.keys[file.name]}.{file.ending}")
+                member.size = file.path.stat().st_size
+                with file.path.open("rb") as stream:
+                    archive.addfile(member, stream)
+        return [target.name]
+
+
+class Parquet:
+    """A column of encoded pictures (bytes, or a struct with ``bytes``), and one of names if there is one."""
+
+    names = ("name", "key", "__key__", "id")  # columns that name a row, the first of them that there is
+    rows = 64  # in memory at a time
+
+    def unpack(self, shard: Shard, folder: Path) -> Unpacked:
+        """See ``Layout``; rows without a name are counted from 0."""
+        import pyarrow.parquet
+
+        file, found = pyarrow.parquet.ParquetFile(shard.path), Unpacked()
+        column = _column(file.schema_arrow, shard)
+        label = next((name for name in self.names if name in file.schema_arrow.names and name != column), None)
+        number = 0
+        for batch in file.iter_batches(self.rows, columns=[column, *([label] if label else [])]):
+            for row in batch.to_pylist():
+                data = row[column]["bytes"] if isinstance(row[column], dict) else row[column]
+                key = f"{number:08d}" if label is None or row[label] is None else str(row[label])
+                found.add(key, data or b"", suffix=_suffix(data or b""), folder=folder)
+                number += 1
+        return found
+
+    def pack(self, shard: Shard, found: Unpacked, *, made: Path, out: Path) -> list[str]:
+        """See ``Layout``; a column an ending, whose metadata says what its numbers mean."""
+        import pyarrow
+        import pyarrow.parquet
+
+        files: dict[str, dict[str, Path]] = {}
+        for file in outputs(made, found.keys):
+            files.setdefault(file.name, {})[file.ending] = file.path
+        endings = list(dict.fromkeys(ending for row in files.values() for ending in row))
+        stories = {ending: _story(next(row[ending] for row in files.values() if ending in row)) for ending in endings}
+        schema = pyarrow.schema([
+            pyarrow.field("name", pyarrow.string()),
+            *(pyarrow.field(ending, pyarrow.large_binary(), metadata=stories[ending]) for ending in endings),
+        ])  # fmt: skip
+        target, names = out / f"{shard.name}.parquet", list(files)
+        with images.replacing(target) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+            for start in range(0, len(names), self.rows):
+                rows = [
+                    {"name": found.keys[name]} | {ending: path.read_bytes() for ending, path in files[name].items()}
+                    for name in names[start : start + self.rows]
+                ]
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+        return [target.name]
+
+
+LAYOUTS: dict[str, Layout] = {"pictures": Pictures(), "tar": Tar(), "parquet": Parquet()}
+
+
+def outputs(made: Path, names: Mapping[str, str]) -> Iterator[Made]:
+    """The files that belong to pictures, in the order of ``names``; logs, sheets and the like are left out."""
+    found: dict[str, list[Made]] = {name: [] for name in names}
+    for path in sorted(path for path in made.rglob("*") if path.is_file()):
+        name, ending = _split(path.name, names)
+        if name:
+            found[name].append(Made(path, name, KINDS.get(path.relative_to(made).parts[0], "") + ending))
+    for files in found.values():
+        yield from files
+
+
+def _split(file: str, names: Mapping[str, str]) -> tuple[str, str]:
+    """The longest of the names that a file's begins with, and what comes behind its dot; empty where there is none."""
+    parts = file.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        if (name := ".".join(parts[:count])) in names:
+            return name, ".".join(parts[count:])
+    return "", ""
+
+
+def _key(member: str) -> tuple[str, str]:
+    """Key and extension of a member, the extension with its dot."""
+    folder, slash, file = member.rpartition("/")
+    stem, dot, extension = file.partition(".")
+    return f"{folder}{slash}{stem}", dot + extension
+
+
+def _column(schema: "pyarrow.Schema", shard: Shard) -> str:  # noqa: F821 (imported late)
+    """The column of encoded pictures.
+
+    Raises:
+        ValueError: it is not there, or several could be meant.
+    """
+    import pyarrow
+
+    binary = (pyarrow.types.is_binary, pyarrow.types.is_large_binary)
+    kinds = {field.name: field.type for field in schema}
+    kinds |= {name: kind.field("bytes").type for name, kind in kinds.items()
+              if pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0}  # fmt: skip
+    able = [name for name, kind in kinds.items() if any(test(kind) for test in binary)]
+    wanted = [name for name in able if shard.column in (None, name)]
+    if len(wanted) != 1:
+        raise ValueError(
+            f"{shard.path} must have one column of encoded pictures{f' {shard.column!r}' if shard.column else ''}, got "
+            f"{', '.join(able) or 'none'} among {', '.join(schema.names)}; name it with --column"
+        )
+    return wanted[0]
+
+
+def _suffix(data: bytes) -> str:
+    """The suffix that ``images.read`` needs to see; Pillow looks at the content itself."""
+    begins: Sequence[tuple[bytes, str]] = ((b"\x93NUMPY", ".npy"), (b"PK", ".npz"), (b"v/1\x01", ".exr"),
+                                           (b"\xff\xd8", ".jpg"))  # fmt: skip
+    return next((suffix for magic, suffix in begins if data.startswith(magic)), ".png")
+
+
+def _story(path: Path) -> dict[str, str]:
+    """What a file of the column says of itself that holds for the whole column."""
+    own = ("input", "range", "source", "residual", "lost", "low", "high", "Software")
+    if path.suffix == ".npy":
+        about = json.loads(path.with_name(f"{path.name}.json").read_text(encoding="utf-8"))
+    else:
+        about = images.read_map(path).about if path.suffix != ".json" else {}
+    return {word: str(value) for word, value in about.items() if word not in own}
