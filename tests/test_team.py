@@ -1,5 +1,6 @@
 """Several processes that share a fit find what one finds."""
 
+import json
 import multiprocessing
 import os
 import socket
@@ -13,6 +14,7 @@ from ilora.adapters import file
 from ilora.config import FitConfig
 from ilora.fit import fit
 from ilora.presets import preset
+from ilora.run import Run
 from ilora.team import Team
 from tests import world
 
@@ -49,5 +51,9 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     for process in team:
         process.join()
     two = file.read(tmp_path / "two")[0]
+    one_curve, two_curve = (
+        [json.loads(line)["loss"] for line in Run(tmp_path / name).log.read_text().splitlines()] for name in ("one", "two")
+    )
+    assert one_curve and two_curve == pytest.approx(one_curve, abs=1e-5)
     for name in one:
         assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)

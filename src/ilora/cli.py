@@ -99,7 +99,7 @@ def predict(
     batch: Annotated[int, typer.Option(help="Photos of one size painted together.", min=1)] = 8,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored photo's map.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Leave out photos that are done; with --ray always.")
+        bool, typer.Option("--resume", help="Leave out photos that are done; on Ray always.")
     ] = False,
     ray: Ray = None,
     workers: Workers = 1,

@@ -92,10 +92,10 @@ def label(photos: Sequence[str | Path], job: LabelJob, out: str | Path, *, crew:
         ValueError, ImportError, ConnectionError: as ``predict`` and ``ilora.label.label``.
     """
     folder, teachers = checks.output(out).absolute(), job.load("cpu")
-    owner, identity = folder / RECORDS / "owner.json", job.identity(teachers)
+    owner, identity = folder / RECORDS / ".owner.json", job.identity(teachers)
     begun = run.read_json(owner)["job"] if owner.is_file() else None
     if begun != identity and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} must be empty or begun by the same teachers with --ray, got other files in it; "
+        raise FileExistsError(f"{folder} must be empty or begun by the same teachers with --ray, got other files; "
                               "choose another --out")  # fmt: skip
     run.write_json(owner, {"job": identity})
     Book(folder, teachers, origin={})  # writes meta.toml
@@ -104,10 +104,8 @@ def label(photos: Sequence[str | Path], job: LabelJob, out: str | Path, *, crew:
 
 def told(found: Bulk) -> str:
     """One line about what became of the shards."""
-    return (
-        f"{found.pictures} pictures in {len(found.done) + len(found.skipped)} shards, {len(found.skipped)} of them there "
-        f"already, {len(found.failed)} failures: {found.folder}"
-    )
+    shards = f"{len(found.done) + len(found.skipped)} shards ({len(found.skipped)} there already)"
+    return f"{found.pictures} pictures in {shards}, {len(found.failed)} failed: {found.folder}"
 
 
 def _all(photos: Sequence[str | Path], job: Job, out: Path, *, identity: str, crew: Crew) -> Bulk:

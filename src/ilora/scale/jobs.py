@@ -3,21 +3,23 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from ilora import checks
 from ilora.data.cache import content_hash
 from ilora.data.teachers.base import Teacher
 from ilora.intrinsics import NAMES
 from ilora.label import label
 from ilora.labelling import LOG as LABELS
+from ilora.predict import FORMATS, find, predict
 from ilora.predict import LOG as MAPS
-from ilora.predict import find, predict
 from ilora.predictor import Predictor
 from ilora.teacher import teacher
 
 Command = Callable[[Mapping[str, Path], Path], dict[str, str]]  # pictures by name, folder for the files: what failed
 
 
+@runtime_checkable
 class Job(Protocol):
     """A command in a form that travels to workers.
 
@@ -56,6 +58,8 @@ class PredictJob:
         Raises:
             FileNotFoundError, ValueError: as ``ilora.predictor.find``.
         """
+        for word in self.formats:
+            checks.choice("format", word, known=list(FORMATS))
         found = {source.intrinsic: _files(source.path) for source in find(self.adapters, intrinsics=self.intrinsics)}
         return content_hash(self.verb, found, self.formats, self.generator, self.mirror)
 

@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from ilora import images
@@ -56,6 +56,7 @@ class Made(NamedTuple):
     ending: str
 
 
+@runtime_checkable
 class Layout(Protocol):
     """One form of shards."""
 
@@ -193,8 +194,8 @@ def _key(member: str) -> tuple[str, str]:
     return f"{folder}{slash}{stem}", dot + extension
 
 
-def _column(schema: "pyarrow.Schema", shard: Shard) -> str:  # noqa: F821 (imported late)
-    """The column of encoded pictures.
+def _column(schema: Any, shard: Shard) -> str:
+    """The column of encoded pictures of a ``pyarrow.Schema``.
 
     Raises:
         ValueError: it is not there, or several could be meant.

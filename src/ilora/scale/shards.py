@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 from ilora import checks, images
 from ilora.data.cache import content_hash
@@ -46,7 +45,7 @@ class Shard:
         return json.dumps(asdict(self))
 
     @classmethod
-    def read(cls, text: str) -> Self:
+    def read(cls, text: str) -> "Shard":
         """The shard that ``write`` wrote."""
         return cls(**json.loads(text))
 
