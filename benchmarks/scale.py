@@ -2,9 +2,10 @@
 
     python benchmarks/scale.py [--adapter RUN] [--pictures 64] [--workers 2] [--side 128] [--shard 8]
 
-Without ``--adapter`` one of rank 8 with its starting weights is attached to ``rooms-diffusion``, which costs what a fitted one
-does. Pictures are noise. Workers have one thread each. A first call with one picture a worker, which is not counted, starts Ray;
-each counted call includes the loading of the model in every worker, whose share falls with ``--pictures``.
+Without ``--adapter`` one of rank 8 with its starting weights is attached to ``rooms-diffusion``, which costs what a
+fitted one does. Pictures are noise. Workers have one thread each. A first call with one picture a worker, which is not
+counted, starts Ray; each counted call includes the loading of the model in every worker, whose share falls with
+``--pictures``.
 """
 
 import argparse

@@ -1,6 +1,7 @@
-"""A teacher that takes its process with it, once."""
+"""What takes its process with it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -19,3 +20,8 @@ class Mortal(Device):
             flag.touch()
             os._exit(1)
         return super().label(image)
+
+
+def poisonous() -> Callable[[str], bytes]:
+    """Tasks said back, but one of them kills whoever touches it."""
+    return lambda task: os._exit(1) if task == "poison" else task.encode()

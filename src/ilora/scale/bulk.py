@@ -34,7 +34,7 @@ class Bulk:
         done: names of the shards that were finished now.
         skipped: of those that were finished before.
         pictures: how many have files.
-        failed: rows of ``failures.jsonl``: shard, file, input and reason each.
+        failed: rows of ``failures.jsonl``: shard, tar or Parquet file, input and reason each.
     """
 
     folder: Path
@@ -128,7 +128,7 @@ def _all(photos: Sequence[str | Path], job: Job, out: Path, *, identity: str, cr
         for count, answer in enumerate(answers, start=1):
             shard = shards[answer.number]
             if answer.problem:
-                result.failed.append(_failure(shard, shard.path.name, answer.problem))
+                result.failed.append(_failure(shard, shard.name, answer.problem))
             else:
                 (result.skipped if answer.value == b"skipped" else result.done).append(shard.name)
             tell(count, shard.name)
@@ -226,7 +226,8 @@ def _record(out: Path, shard: Shard) -> Path:
 
 def _failure(shard: Shard | None, word: str, reason: str) -> dict[str, str]:
     """A line of the report."""
-    where = {} if shard is None else {"shard": shard.name, "file": shard.path.name}
+    where = {} if shard is None else {"shard": shard.name}
+    where |= {} if shard is None or shard.layout == PICTURES else {"file": shard.path.name}
     return where | {"input": word, "reason": reason}
 
 

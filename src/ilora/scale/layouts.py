@@ -78,7 +78,7 @@ class Pictures:
 
     def unpack(self, shard: Shard, folder: Path) -> Unpacked:
         """See ``Layout``."""
-        return Unpacked({name: Path(path) for name, path in shard.files.items()}, {name: name for name in shard.files})
+        return Unpacked({name: Path(path) for name, path in shard.files.items()}, dict(shard.files))
 
     def pack(self, shard: Shard, found: Unpacked, *, made: Path, out: Path) -> list[str]:
         """See ``Layout``."""

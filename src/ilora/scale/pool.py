@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -92,7 +93,7 @@ def spread(
         yield Answer(number, b"", f"its worker was lost {RETRIES + 1} times; is the memory enough?")
 
 
-def _answers(tasks: Sequence[str], start: Callable[[], Act], each: Share) -> Iterator[dict[str, Any]]:
+def _answers(tasks: Sequence[str], start: Callable[[], Act], each: Share) -> Iterable[dict[str, Any]]:
     """One row a task, from an actor pool whose blocks hold a single task, which is what a retry repeats."""
     import ray.data
 
@@ -100,15 +101,16 @@ def _answers(tasks: Sequence[str], start: Callable[[], Act], each: Share) -> Ite
         [{"number": number, "task": task} for number, task in enumerate(tasks)], override_num_blocks=len(tasks)
     )
     pool = ray.data.ActorPoolStrategy(size=min(each.workers, len(tasks)), max_tasks_in_flight_per_actor=2)
-    done = rows.map_batches(
-        _Worker,
-        fn_constructor_args=(start, each.threads, os.getcwd()),
-        batch_size=1,
-        compute=pool,
-        num_cpus=each.cpus,
-        num_gpus=each.gpus,
-        ray_remote_args_fn=_retried,
-    )
+    with warnings.catch_warnings(action="ignore"):  # Ray 2.60 calls the last argument deprecated without another way
+        done = rows.map_batches(
+            _Worker,
+            fn_constructor_args=(start, each.threads, os.getcwd()),
+            batch_size=1,
+            compute=pool,
+            num_cpus=each.cpus,
+            num_gpus=each.gpus,
+            ray_remote_args_fn=_retried,
+        )
     return done.iter_rows()
 
 
