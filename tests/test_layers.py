@@ -23,17 +23,8 @@ LAYERS = (
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 OPTIONAL = (
-    "OpenEXR",
-    "diffusers",
-    "drjit",
-    "gradio",
-    "huggingface_hub",
-    "matplotlib",
-    "mitsuba",
-    "pyoidn",
-    "ray",
-    "scipy",
-)
+    "OpenEXR", "diffusers", "drjit", "gradio", "huggingface_hub", "matplotlib", "mitsuba", "pyoidn", "ray", "scipy",
+)  # fmt: skip
 HEAVY = (*OPTIONAL, "accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
 
