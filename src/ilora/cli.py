@@ -24,7 +24,7 @@ app.add_typer(scenes, name="scenes")
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the accelerator, if there is one.")]
 OnProblem = Annotated[str, typer.Option(help="What to do with faulty examples: refuse or skip.")]
-GENERATOR = "Embedded name, diffusers folder, hub id or checkpoint file."
+GENERATOR = "Embedded name, diffusers folder, hub id, checkpoint file, or MODULE:CLASS of your own."
 
 
 @app.command()
@@ -88,7 +88,7 @@ def predict(
     out: Out = Path("maps"),
     intrinsic: Annotated[str, typer.Option(help="'all' that there are adapters for, or names, comma between.")] = "all",
     format_: Annotated[str, typer.Option("--format", help="npy, npz, png16, exr, preview.")] = "npy,preview",
-    generator: Annotated[str | None, typer.Option(help="Base, where the adapter does not name it.")] = None,
+    generator: Annotated[str | None, typer.Option(help="Base, if no adapter names it or it is MODULE:CLASS.")] = None,
     batch: Annotated[int, typer.Option(help="Photos of one size painted together.", min=1)] = 8,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored photo's map.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos that are done.")] = False,
@@ -114,6 +114,7 @@ def evaluate(
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and pictures here.")] = None,
     controls: Annotated[bool, typer.Option(help="Fit the same on random weights first, where it is missing.")] = True,
     images: Annotated[int | None, typer.Option(help="The first so many; default: all.", min=1)] = None,
+    generator: Annotated[str | None, typer.Option(help="Base, where it is MODULE:CLASS.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored picture's map.")] = False,
     on_problem: OnProblem = "refuse",
     device: Device = None,
@@ -122,7 +123,8 @@ def evaluate(
     from ilora.evaluate import EvaluateConfig, show
     from ilora.evaluate import evaluate as run
 
-    config = EvaluateConfig(controls=controls, images=images, mirror=mirror, on_problem=on_problem, device=device)
+    given = {"generator": generator, "mirror": mirror, "on_problem": on_problem, "device": device}
+    config = EvaluateConfig(controls=controls, images=images, **given)
     show(run(adapter, data, split=split, json=json, html=html, config=config))
 
 
@@ -162,6 +164,24 @@ def export(
     from ilora.adapters.formats import export as write
 
     typer.echo(write(run, to, out))
+
+
+@app.command("check-generator")
+def check_generator(
+    generator: Annotated[str, typer.Argument(help=GENERATOR)],
+    intrinsic: Annotated[str, typer.Option(help="'all', or names, comma between.")] = "all",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+) -> None:
+    """Run the contract of all generators on one, and say in words what is missing."""
+    from ilora.generators.contract import examine
+    from ilora.intrinsics import NAMES
+
+    failed = 0
+    for finding in examine(generator, intrinsics=NAMES if intrinsic == "all" else intrinsic.split(","), device=device):
+        typer.echo(finding)
+        failed += finding.passed is False
+    typer.echo(f"{generator} {f'breaks the contract in {failed} places' if failed else 'keeps the contract'}")
+    raise typer.Exit(1 if failed else 0)
 
 
 @zoo.command("list")

@@ -22,6 +22,7 @@ from ilora.data.base import Dataset, Subset, select
 from ilora.data.transforms import square
 from ilora.generators import load
 from ilora.generators.base import Generator
+from ilora.generators.foreign import is_code
 from ilora.intrinsics import intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color
@@ -80,11 +81,18 @@ def configure(out: Path | str, given: dict[str, Any], *, resume: bool = False) -
         resume: go on with the run in ``out``, if there is one.
 
     Raises:
-        ValueError: an unknown field or preset, or a value that cannot be.
+        ValueError: an unknown field or preset, a value that cannot be, or a run whose generator is ``MODULE:CLASS``,
+            code that nobody named.
     """
     saved = Run(Path(out)).config
     if resume and saved.is_file():
-        return FitConfig.read(read_json(saved)).replace(**given)
+        begun = FitConfig.read(read_json(saved))
+        if is_code(begun.generator) and "generator" not in given:
+            raise ValueError(
+                f"{out} was begun with the generator {begun.generator}, whose code would run; "
+                f"a file may not decide that, so name it again: --generator {begun.generator}"
+            )
+        return begun.replace(**given)
     return preset(**{"name": given.get("preset", "default")} | {k: v for k, v in given.items() if k != "preset"})
 
 
@@ -233,11 +241,11 @@ def _begin(run: Run, config: FitConfig, source: dict[str, Any]) -> None:
     """
     if not run.config.is_file():
         write_json(run.config, config.write())
-    begun, wanted = read_json(run.config), config.write()
+    begun, wanted = FitConfig.read(read_json(run.config)).write(), config.write()  # fields that are new have defaults
     for name in wanted:
-        if begun.get(name) != wanted[name]:
+        if begun[name] != wanted[name]:
             raise ValueError(
-                f"{run.path} was begun with {name} = {begun.get(name)!r}, got {wanted[name]!r}; "
+                f"{run.path} was begun with {name} = {begun[name]!r}, got {wanted[name]!r}; "
                 "resume it as it was begun, or choose another --out"
             )
     if not run.data.is_file():

@@ -17,6 +17,7 @@ from ilora.config import AdapterConfig, Readout
 from ilora.data.cache import content_hash
 from ilora.generators import load
 from ilora.generators.base import Generator
+from ilora.generators.foreign import is_code
 from ilora.intrinsics import NAMES, intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
@@ -125,7 +126,8 @@ class Predictor:
 
         Args:
             adapters: what ``find`` takes, or one of it.
-            generator: name or path of the base, or one that is loaded already; None: what the first header names.
+            generator: name or path of the base, or one that is loaded already; None: what the first header names,
+                unless that is ``MODULE:CLASS``, which is imported only for who names it here.
             intrinsics: which ones; see ``find``.
             device: such as ``cpu`` or ``cuda:1``; None: the accelerator of this machine, or the CPU.
             dtype: of the network, for a generator that is loaded here; maps are float32.
@@ -140,6 +142,11 @@ class Predictor:
         base = generator or next((source.about.generator for source in sources if source.about), None)
         if base is None:
             raise ValueError(f"{sources[0].path} does not say which generator it is for, got none; name one")
+        if generator is None and is_code(base):
+            raise ValueError(
+                f"{sources[0].path} asks for the generator {base}, whose code would run; "
+                f"a file may not decide that, so name it yourself: --generator {base}"
+            )
         loaded = load(base, device=device or default_device(), dtype=dtype) if isinstance(base, str) else base
         self.generator = loaded
         self.sources = {source.intrinsic: source for source in sources}

@@ -1,5 +1,6 @@
-"""What every generator family implements: six methods, and nothing about intrinsics or training."""
+"""What every generator family implements: eight methods, and nothing about intrinsics or training."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -59,5 +60,16 @@ class Generator(Protocol):
         ...
 
     def loss(self, code: Code, target: Code, valid: Valid) -> Loss:
-        """Native objective, one number an image; cells outside ``valid`` do not count."""
+        """Native objective, one number an image; cells outside ``valid`` do not count.
+
+        A family that draws noise or time takes them from torch's global random state on the CPU, image after image.
+        ``fit`` makes that state a function of its seed and the update (``ilora.codes.drawing``), so that a killed and
+        resumed fit draws the same, however the batch is split, without a word of it in this signature.
+        """
         ...
+
+
+def lacking(made: object) -> list[str]:
+    """Attributes and methods of the protocol that an object does not have, in the protocol's order."""
+    methods = [name for name, value in vars(Generator).items() if inspect.isfunction(value) and name[0] != "_"]
+    return [name for name in (*Generator.__annotations__, *methods) if not hasattr(made, name)]
