@@ -12,7 +12,7 @@ from safetensors import safe_open
 from ilora.cli import main
 from tests import world
 
-COMMANDS = ("demo", "fit", "predict", "evaluate", "compare", "sample", "export", "zoo", "scenes")
+COMMANDS = ("demo", "fit", "predict", "evaluate", "compare", "sample", "export", "check-generator", "zoo", "scenes")
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -87,7 +87,7 @@ def test_sample(ilora: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["fit", "--preset", "fast"], "expected a preset among paper, default, got 'fast'"),
+        (["fit", "--preset", "fast"], "expected a preset among paper, default, augmented, got 'fast'"),
         (["fit", "--set", "lrr=1"], "FitConfig has no option 'lrr'; did you mean 'lr'?"),
         (["fit", "--set", "lr"], "expected NAME=VALUE, got 'lr'"),
         (["fit", "--rank", "0"], "rank must be in [1, 4096], got 0"),

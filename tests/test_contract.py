@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ilora.config import Readout
+from ilora.config import Readout, Sampling
 from ilora.generators import load
 from ilora.generators.base import Generator
 from ilora.generators.contract import check, examine
@@ -18,10 +18,13 @@ from ilora.generators.toy import Toy
 from ilora.intrinsics import NAMES, intrinsic
 from tests import tiny
 
+AUGMENTED = Readout(paint="augmented", sampling=Sampling(passes=2))
+
 # A new family is one line: a word, and a function that makes a tiny member of it in an empty folder.
 FAMILIES: dict[str, Callable[[Path], Generator]] = {
     "toy": lambda folder: load("toy"),
     "latent diffusion": lambda folder: load(str(tiny.smallest(folder))),
+    "latent diffusion, augmented": lambda folder: load(str(tiny.smallest(folder)), readout=AUGMENTED),
 }
 
 

@@ -44,7 +44,7 @@ def fit(
     rank: Annotated[int | None, typer.Option(help="Of the low-rank update.")] = None,
     labels: Annotated[int | None, typer.Option(help="Labelled images to use. Default: all.")] = None,
     seed: Annotated[int | None, typer.Option(help="Draws the labels, the order, the start.")] = None,
-    preset: Annotated[str | None, typer.Option(help="default or paper.")] = None,
+    preset: Annotated[str | None, typer.Option(help="default, paper or augmented.")] = None,
     method: Annotated[str | None, typer.Option(help="lora, dora, rslora; controls: full, scratch.")] = None,
     targets: Annotated[str | None, typer.Option(help="Where adapters go: a name, or a regular expression.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates.")] = None,
@@ -91,6 +91,8 @@ def predict(
     generator: Annotated[str | None, typer.Option(help="Base, if no adapter names it or it is MODULE:CLASS.")] = None,
     batch: Annotated[int, typer.Option(help="Photos of one size painted together.", min=1)] = 8,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored photo's map.")] = False,
+    ensemble: Annotated[int | None, typer.Option(help="Samples of which mean and uncertainty are made.", min=1)] = None,
+    sampling: Annotated[list[str] | None, typer.Option(help="passes=10, solver=ddim, seed=1, ...; repeatable.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos that are done.")] = False,
     device: Device = None,
 ) -> None:
@@ -100,6 +102,7 @@ def predict(
 
     chosen = {} if intrinsic == "all" else {"intrinsics": intrinsic.split(",")}
     predictor = Predictor(adapter, generator=generator, device=device, mirror=mirror, **chosen)
+    predictor.sampling(**parse(sampling or []) | ({} if ensemble is None else {"ensemble": ensemble}))
     result = run(photos, predictor, out, formats=format_.split(","), batch=batch, resume=resume)
     typer.echo(f"{len(result.files)} predicted, {len(result.skipped)} left out, {len(result.failed)} failed: {out}")
     raise typer.Exit(1 if result.failed else 0)

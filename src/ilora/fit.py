@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ilora import images, tensors
 from ilora.adapters import controls, file, lora
-from ilora.codes import batch, encode, mean_map, placed
+from ilora.codes import batch, drawing, encode, mean_map, placed
 from ilora.config import FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset, Subset, select
@@ -283,7 +283,9 @@ def _learn(learner: Learner, run: Run, team: Team) -> None:
             # Gradient.
             rows = batch(step, size=config.batch, count=len(learner.records.code), seed=config.seed)
             parts = rows[team.rank :: team.size].chunk(config.accumulate)
-            loss, stop = team.unite(weights, sum(_gradient(learner, part, step) for part in parts), stop=asked.is_set())
+            with drawing(step, seed=config.seed, rank=team.rank):
+                share = sum(_gradient(learner, part, step) for part in parts)
+            loss, stop = team.unite(weights, share, stop=asked.is_set())
             losses.append(loss)
 
             # Update.

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from ilora.generators.foreign import is_code
 from ilora.intrinsics import NAMES, intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
-from ilora.records import Image, Map
+from ilora.records import Code, Image, Map
 from ilora.team import default_device
 
 
@@ -82,6 +83,20 @@ def _files(path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What an adapter makes of pictures.
+
+    Attributes:
+        map: in the intrinsic's units; the mean of an ensemble.
+        uncertainty: how far the ensemble's samples are apart, in the unit that ``Intrinsic.uncertainty`` names; None
+            for a single sample.
+    """
+
+    map: Map
+    uncertainty: Float[Tensor, "b 1 h w"] | None = None
+
+
+@dataclass(frozen=True)
 class Skill:
     """An adapter as a generator wears it.
 
@@ -96,6 +111,11 @@ class Skill:
     readout: Readout
     digest: str
     weights: list[tuple[Tensor, Tensor]]
+
+    @property
+    def samples(self) -> int:
+        """Paintings that a map is made of."""
+        return self.readout.sampling.ensemble if self.readout.draws else 1
 
 
 class Predictor:
@@ -183,6 +203,33 @@ class Predictor:
         """Maps of the intrinsic ``name`` at another size [px], in its units."""
         return self.intrinsic(name).resize(map, height, width)
 
+    def sampling(self, **changes: Any) -> None:
+        """Change how adapters that paint in several passes are sampled from now on; the others stay as they are.
+
+        Args:
+            changes: fields of ``ilora.config.Sampling``, such as ``ensemble=8`` or ``passes=10``.
+
+        Raises:
+            ValueError: an unknown field or a value outside its range, or every adapter paints in a single pass, which
+                draws nothing.
+        """
+        if changes and not any(skill.readout.draws for skill in self._skills.values()):
+            raise ValueError(
+                f"{', '.join(changes)} must be for an adapter that paints in several passes, got those for "
+                f"{', '.join(self.names)}, which paint in one and draw nothing; fit one with --preset augmented"
+            )
+        for name, skill in self._skills.items():
+            sampling = skill.readout.sampling.replace(**changes) if skill.readout.draws else skill.readout.sampling
+            self._skills[name] = replace(skill, readout=replace(skill.readout, sampling=sampling))
+
+    def samples(self, name: str) -> int:
+        """Paintings that an adapter's map is made of."""
+        return self._skills[name].samples
+
+    def readout(self, name: str) -> Readout:
+        """How an adapter is read, sampling included."""
+        return self._skills[name].readout
+
     def intrinsic(self, name: str) -> Intrinsic:
         """The intrinsic of an adapter."""
         return self._skills[name].intrinsic
@@ -191,8 +238,12 @@ class Predictor:
         """Content hash of an adapter's weights, 16 hexadecimal digits."""
         return self._skills[name].digest
 
-    @torch.no_grad()
     def paint(self, images: Image, *, adapted: bool = True) -> dict[str, Map]:
+        """The maps of ``estimate``."""
+        return {name: found.map for name, found in self.estimate(images, adapted=adapted).items()}
+
+    @torch.no_grad()
+    def estimate(self, images: Image, *, adapted: bool = True) -> dict[str, Estimate]:
         """Maps by name of intrinsic, at the pictures' own size, which must be one that ``working`` gives.
 
         Args:
@@ -203,27 +254,46 @@ class Predictor:
         result = {}
         for name, skill in self._skills.items():
             with self._worn(skill if adapted else Skill(skill.intrinsic, skill.readout, "", [])):
-                map = skill.intrinsic.from_image(self.generator.forward(code))
-                if mirrored is not None:
-                    other = skill.intrinsic.flip(skill.intrinsic.from_image(self.generator.forward(mirrored)))
-                    map = skill.intrinsic.resize((map + other) / 2, *map.shape[-2:])  # makes normals unit vectors again
-            result[name] = map
+                samples = [self._sample(skill, number, code, mirrored) for number in range(skill.samples)]
+            if len(samples) == 1:
+                result[name] = Estimate(samples[0])
+            else:
+                result[name] = Estimate(*skill.intrinsic.ensemble(torch.stack(samples).cpu()))  # float64 inside: no MPS
         return result
+
+    def _sample(self, skill: Skill, number: int, code: Code, mirrored: Code | None) -> Map:
+        """One painting of the pictures, by the noise of that number where there is any."""
+        sampling, kind = skill.readout.sampling, skill.intrinsic
+        self.generator.readout = replace(skill.readout, sampling=replace(sampling, seed=sampling.seed + number))
+        map = kind.from_image(self.generator.forward(code))
+        if mirrored is None:
+            return map
+        other = kind.flip(kind.from_image(self.generator.forward(mirrored)))
+        return kind.resize((map + other) / 2, *map.shape[-2:])  # makes normals unit vectors again
 
     @contextmanager
     def _worn(self, skill: Skill) -> Iterator[None]:
         """The generator with an adapter's weights, prompt and readout; its own weights come back afterwards."""
-        kept, readout = [(own, own.data) for own, _ in skill.weights], self.generator.readout
+        kept = [(own, own.data) for own, _ in skill.weights]
         self.generator.ask(skill.intrinsic.prompt)
-        self.generator.readout = skill.readout
         try:
             for own, value in skill.weights:
                 own.data = value
-            yield
+            with _reading(self.generator, skill.readout):
+                yield
         finally:
-            self.generator.readout = readout
             for own, value in kept:
                 own.data = value
+
+
+@contextmanager
+def _reading(generator: Generator, readout: Readout) -> Iterator[None]:
+    """Within it the generator has another readout, and with it the network that this is for."""
+    kept, generator.readout = generator.readout, readout
+    try:
+        yield
+    finally:
+        generator.readout = kept
 
 
 def wear(generator: Generator, source: Source) -> Skill:
@@ -232,9 +302,16 @@ def wear(generator: Generator, source: Source) -> Skill:
     Raises:
         ValueError: the adapter was made for another generator, or does not fit this one's layers.
     """
-    network, about = generator.network, source.about
+    about = source.about
     if about is not None:
         file.match(about, generator)
+    with _reading(generator, about.readout if about else Readout()):
+        return _skill(generator, source)
+
+
+def _skill(generator: Generator, source: Source) -> Skill:
+    """``wear``, under the adapter's own readout."""
+    network, about = generator.network, source.about
     weights, config = _read(source, network)
     digest = content_hash(weights)[:16]
     own = dict(network.named_parameters()) | dict(network.named_buffers())
@@ -245,7 +322,7 @@ def wear(generator: Generator, source: Source) -> Skill:
         targets = generator.targets.get(config.targets, config.targets)
         changed = merged(network, weights, config=config, targets=targets, start=start)
     pairs = [(own[name], value) for name, value in changed.items()]
-    return Skill(intrinsic(source.intrinsic), about.readout if about else Readout(), digest, pairs)
+    return Skill(intrinsic(source.intrinsic), generator.readout, digest, pairs)
 
 
 def merged(
