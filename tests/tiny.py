@@ -134,8 +134,8 @@ def smallest(folder: Path) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         network = UNet2DConditionModel(
-            sample_size=8, block_out_channels=(32, 32), layers_per_block=1, norm_num_groups=8,
-            down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+            sample_size=8, block_out_channels=(32,), layers_per_block=1, norm_num_groups=8,
+            down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
             cross_attention_dim=64, attention_head_dim=2,
         )  # fmt: skip
         codec = AutoencoderTiny(

@@ -20,7 +20,7 @@ from ilora.presets import learning_rate
 from ilora.records import Code, Example, Image, Map, Valid
 
 ADAPTER = AdapterConfig(rank=2, targets="attention+conv")  # that the checks attach
-UPDATES = 8  # within which the loss must fall
+UPDATES = 6  # within which the loss must fall
 FALL = 0.95  # of the first loss, that the last one must be below
 MOVE = 0.1  # standard deviation of the noise that moves an adapter away from nothing
 

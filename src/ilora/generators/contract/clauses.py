@@ -118,8 +118,8 @@ def fresh(case: Case) -> None:
     """A fresh adapter leaves the picture as it was, to the bit."""
     before = case.paint()
     _same_shape(before, tuple(case.image.shape), "forward(code)")
-    for name, targets in case.generator.targets.items():
-        lora.attach(case.generator.network, ADAPTER, targets)
+    for name in ("attention", ADAPTER.targets):
+        lora.attach(case.generator.network, ADAPTER, case.generator.targets[name])
         try:
             same = torch.equal(case.paint(), before)
         finally:
