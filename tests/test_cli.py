@@ -78,6 +78,17 @@ def test_the_words_of_a_fit_to_its_adapter_in_another_tool(ilora: Command, folde
         assert (code, len(list(file.keys()))) == (0, 16)  # A and B of 4 projections in 2 blocks
 
 
+def test_check_generator(ilora: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, told, _ = ilora("check-generator", "toy", "--intrinsic", "depth")
+    assert (code, told.count("\n"), told.splitlines()[-1]) == (0, 14, "toy keeps the contract")
+    (tmp_path / "ilora_cli_mine.py").write_text("class Mine:\n    def __init__(self, device, dtype, readout): ...\n")
+    code, told, _ = ilora("check-generator", "ilora_cli_mine:Mine")
+    assert (code, "expected the whole protocol, got no name, fingerprint" in told) == (1, True)
+    assert told.splitlines()[-1] == "ilora_cli_mine:Mine breaks the contract (1 found)"
+    assert ilora("check-generator", "ilora_cli_absent:Mine")[0] == 2
+
+
 def test_sample(ilora: Command, tmp_path: Path) -> None:
     code, told, _ = ilora("sample", "--generator", "toy", "--count", 2, "--prompt", "a room", "--out", tmp_path)
     assert (code, told.strip()) == (0, str(tmp_path / "sheet.png"))

@@ -183,7 +183,7 @@ def check_generator(
     for finding in examine(generator, intrinsics=NAMES if intrinsic == "all" else intrinsic.split(","), device=device):
         typer.echo(finding)
         failed += finding.passed is False
-    typer.echo(f"{generator} {f'breaks the contract in {failed} places' if failed else 'keeps the contract'}")
+    typer.echo(f"{generator} {f'breaks the contract ({failed} found)' if failed else 'keeps the contract'}")
     raise typer.Exit(1 if failed else 0)
 
 
