@@ -11,6 +11,7 @@ ratio at most 1.10, the correlation at least 0.3. A smoke run takes
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ilora.data import dataset
-from ilora.data.base import Dataset
 from ilora.evaluation import ranged
 from ilora.fit import fit
 from ilora.intrinsics import NAMES
@@ -29,6 +29,7 @@ from ilora.ops import alignment, geometry
 from ilora.ops.statistics import Ratio, ratio
 from ilora.predict import Predictor
 from ilora.presets import preset
+from ilora.records import Example
 from ilora.run import progress, write_json
 
 PAIR = {"single": "default", "augmented": "augmented"}  # method: preset
@@ -81,7 +82,9 @@ def pixel_errors(
     return apart[valid]
 
 
-def measure(examples: Dataset, predictors: dict[str, Predictor], ensemble: int) -> dict[str, Float[Tensor, " n"]]:
+def measure(
+    examples: Sequence[Example], predictors: dict[str, Predictor], ensemble: int
+) -> dict[str, Float[Tensor, " n"]]:
     """Primary errors of each method and rank correlations, one number an image."""
     name = predictors["single"].names[0]
     kind = predictors["single"].intrinsic(name)
@@ -126,9 +129,8 @@ def row(name: str, words: argparse.Namespace, changes: dict[str, Any]) -> Row:
 
 def show(rows: list[Row]) -> None:
     """Print one line an intrinsic."""
-    print(
-        f"{'':<8} {'single':>8} {'sample':>8} {'mean':>8}  {'sample ÷ single':<24} {'mean ÷ single':<24} {'Spearman':>8}"
-    )
+    heads = f"{'sample ÷ single':<24} {'mean ÷ single':<24} {'Spearman':>8}"
+    print(f"{'':<8} {'single':>8} {'sample':>8} {'mean':>8}  {heads}")
     for one in rows:
         errors = " ".join(f"{one.errors[method]:>8.4g}" for method in ("single", "sample", "mean"))
         shares = " ".join(f"{ranged(share.value, share.low, share.high):<24}" for share in (one.sample, one.mean))
