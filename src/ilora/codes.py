@@ -62,13 +62,13 @@ def batch(step: int, *, size: int, count: int, seed: int) -> Int64[Tensor, " siz
 
 @contextmanager
 def drawing(step: int, *, seed: int, rank: int) -> Iterator[None]:
-    """Within it, torch's global random state is a function of update, seed and process; afterwards it is as before.
+    """Within it, torch's random state on the CPU is a function of update, seed and process; afterwards it is as before.
 
     It is where a generator's loss draws its noise from (``Generator.loss``): what update ``step`` draws does not depend
     on those before it, so a killed and resumed fit draws the same.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(int(content_hash(str(seed), str(step), str(rank))[:15], 16))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(content_hash(str(seed), str(step), str(rank))[:15], 16))
         yield
 
 

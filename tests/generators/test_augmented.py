@@ -287,6 +287,18 @@ def test_killed_and_resumed_gives_the_same_bits(
     assert Predictor(straight)(picture(1)[0])["normal"].shape == (3, 16, 16)  # the file says all that it needs
 
 
+def test_a_control_on_random_weights_is_painted_by_those(checkpoint: str, data: Path, tmp_path: Path) -> None:
+    run = fit(config(checkpoint, data, steps=1, random_weights=True), tmp_path / "run", device="cpu")
+    other = fit(config(checkpoint, data, steps=1), tmp_path / "other", device="cpu")
+    generator, image = load(checkpoint), picture(1)
+    before = {name: value.clone() for name, value in generator.network.state_dict().items()}
+    predictor, plain = (Predictor(place, generator=generator) for place in (run, other))
+    first, second = predictor.paint(image)["normal"], plain.paint(image)["normal"]
+    assert (first - second).abs().max() > 0.05
+    assert torch.equal(predictor.paint(image)["normal"], first)
+    assert all(torch.equal(value, before[name]) for name, value in generator.network.state_dict().items())
+
+
 def test_accumulation_changes_rounding_only(checkpoint: str, data: Path, tmp_path: Path) -> None:
     whole, parts = (
         file.read(fit(config(checkpoint, data, steps=1, accumulate=n), tmp_path / str(n), device="cpu"))[0]

@@ -22,6 +22,8 @@ class Generator(Protocol):
         targets: named sets of PEFT target modules in ``network``; ``"attention"`` and the preset's ``"attention+conv"``
             always exist (the same set where a family makes no difference).
         readout: how the network's output is read; may be replaced at any time, ignored by a family without time steps.
+            A family that knows more than ``paint`` = single lists the words in an attribute ``paints``; its network may
+            then depend on the readout.
     """
 
     name: str

@@ -129,8 +129,8 @@ class Case:
     def loss(self, valid: Valid | None = None) -> Float[Tensor, " b"]:
         """The native loss of both images, with the same draws each time."""
         inside = (self.valid if valid is None else valid).to(self.code.device)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
             return self.generator.loss(self.code, self.target, inside)
 
 
