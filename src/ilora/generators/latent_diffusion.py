@@ -139,9 +139,8 @@ class LatentDiffusion:
     def decode(self, target: Code) -> Image:
         """Image of a scaled latent, float32, not clamped; gradients pass."""
         weight = next(self.codec.parameters())
-        return self.codec.decode(
-            self._unscaled(target.to(weight.device)).to(weight.dtype)
-        ).sample.float()  # [b, 3, h, w]
+        latent = self._unscaled(target.to(weight.device))
+        return self.codec.decode(latent.to(weight.dtype)).sample.float()  # [b, 3, h, w]
 
     def forward(self, code: Code) -> Image:
         """Image that the (adapted) U-Net paints from a picture's latent; not clamped, gradients pass.
@@ -171,11 +170,11 @@ class LatentDiffusion:
     def _sampled(self, code: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c rows columns"]:
         """A latent from noise, beside the picture's."""
         shown, sampling = self._unscaled(code), self.readout.sampling
-        asked, empty = self._condition(), self._placed(self._silent(self.prompts("")))
 
         def denoise(noisy: Tensor, time: int, *, text: bool = True, picture: bool = True) -> Tensor:
-            beside = torch.cat([noisy, shown], 1) if picture else noisy
-            return self._network(beside, time, asked if text else empty).float()
+            given = torch.cat([noisy, shown], 1) if picture else noisy
+            words = self._condition() if text else self._placed(self._silent(self.prompts("")))
+            return self._network(given, time, words).float()
 
         return augmented.sample(augmented.guided(denoise, sampling), code, sampling, self._levels.tolist())
 
