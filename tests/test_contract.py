@@ -38,7 +38,7 @@ FAMILIES: dict[str, Callable[[Path], Generator]] = {
     "toy": lambda folder: load("toy"),
     "latent diffusion": lambda folder: load(str(tiny.smallest(folder))),
     "latent diffusion, augmented": lambda folder: beside(load(str(tiny.smallest(folder)), readout=AUGMENTED)),
-    "flow": lambda folder: flow("stable-diffusion-3", folder),
+    "flow": lambda folder: flow("sd3", folder),
     "StyleGAN 2": lambda folder: load(str(tiny_stylegan.write_stylegan2(folder))),
     "StyleGAN 3": lambda folder: load(str(tiny_stylegan.write_stylegan3(folder))),
     "tokens, decoder": lambda folder: load(f"{tiny_tokens.write_autoregressive(folder)}@decoder"),

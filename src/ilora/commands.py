@@ -1,4 +1,4 @@
-"""The commands about what the others work with: embedded generators, rendered scenes, data sets. No logic of its own."""
+"""The commands about what the others work with: generators, scenes, data sets. No logic of its own."""
 
 from pathlib import Path
 from typing import Annotated
