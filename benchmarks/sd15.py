@@ -30,6 +30,7 @@ from ilora.adapters import file, lora
 from ilora.config import FitConfig
 from ilora.generators import load
 from ilora.generators.base import Generator
+from ilora.plan import precision
 from ilora.predictor import Predictor
 from ilora.presets import learning_rate, preset
 from ilora.records import Image, Record
@@ -141,7 +142,7 @@ def our_update(path: Path, images: Image, config: FitConfig, device: torch.devic
     """One update of ``ilora fit``: its own functions, on codes that are there already."""
     generator = load(str(path), device=device, readout=config.readout)
     size = sum(value.numel() for value in generator.network.parameters())
-    config = config.replace(lr=learning_rate(config, size), precision=fit.precision(config, size, device))
+    config = config.replace(lr=learning_rate(config, size), precision=precision(config, size, device))
     kind = intrinsics.intrinsic(config.intrinsic)
     generator.ask(kind.prompt)
     record = random_record(generator, images)
@@ -192,7 +193,7 @@ def bound_update(path: Path, images: Image, config: FitConfig, device: torch.dev
     """Forward and activation-only backward of the bare denoiser, in the precision of our update."""
     generator = load(str(path), device=device, readout=config.readout)
     size = sum(value.numel() for value in generator.network.parameters())
-    reduced = fit.precision(config, size, device) == "bf16"
+    reduced = precision(config, size, device) == "bf16"
     generator.ask("surface normal")
     code = generator.encode(images).to(device).requires_grad_(True)
     if reduced:

@@ -25,6 +25,7 @@ COMMANDS = (
     "label",
     "export",
     "convert",
+    "check-generator",
     "zoo",
     "scenes",
     "data",
@@ -111,6 +112,17 @@ def test_protocols_are_listed_and_told(ilora: Command) -> None:
     assert (code, "did you mean 'dsine-nyu'?" in told) == (2, True)
 
 
+def test_check_generator(ilora: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, told, _ = ilora("check-generator", "toy", "--intrinsic", "depth")
+    assert (code, told.count("\n"), told.splitlines()[-1]) == (0, 14, "toy keeps the contract")
+    (tmp_path / "ilora_cli_mine.py").write_text("class Mine:\n    def __init__(self, device, dtype, readout): ...\n")
+    code, told, _ = ilora("check-generator", "ilora_cli_mine:Mine")
+    assert (code, "expected the whole protocol, got no name, fingerprint" in told) == (1, True)
+    assert told.splitlines()[-1] == "ilora_cli_mine:Mine breaks the contract (1 found)"
+    assert ilora("check-generator", "ilora_cli_absent:Mine")[0] == 2
+
+
 def test_sample(ilora: Command, tmp_path: Path) -> None:
     code, told, _ = ilora("sample", "--generator", "toy", "--count", 2, "--prompt", "a room", "--out", tmp_path)
     assert (code, told.strip()) == (0, str(tmp_path / "sheet.png"))
@@ -157,7 +169,7 @@ def test_a_published_data_set_from_its_check_to_a_table(ilora: Command, tmp_path
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["fit", "--preset", "fast"], "expected a preset among paper, default, got 'fast'"),
+        (["fit", "--preset", "fast"], "expected a preset among paper, default, augmented, got 'fast'"),
         (["fit", "--set", "lrr=1"], "FitConfig has no option 'lrr'; did you mean 'lr'?"),
         (["fit", "--set", "lr"], "expected NAME=VALUE, got 'lr'"),
         (["fit", "--rank", "0"], "rank must be in [1, 4096], got 0"),

@@ -22,9 +22,10 @@ from ilora.config import FitConfig
 from ilora.data import dataset
 from ilora.data.base import select
 from ilora.data.transforms import square
-from ilora.fit import configure, control, fit, rate
+from ilora.fit import control, fit, rate
 from ilora.generators import load
 from ilora.intrinsics import intrinsic
+from ilora.plan import configure
 from ilora.presets import preset
 from ilora.run import Run, read_json
 from ilora.tensors import read

@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[1] / "src" / "ilora"
 
 # An import may only point down this list, or stay on its line.
 LAYERS = (
-    ("__main__", "cli"),
+    ("__main__", "cli", "commands"),
     ("demo", "zoo", "studies"),
     (
         "fit",
+        "plan",
         "codes",
         "predict",
         "predictor",

@@ -24,7 +24,7 @@ def test_a_preset_names_itself_and_yields_to_what_is_given(name: str) -> None:
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="expected a preset among paper, default, got 'fast'"):
+    with pytest.raises(ValueError, match="expected a preset among paper, default, augmented, got 'fast'"):
         preset("fast")
 
 

@@ -52,7 +52,8 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
         process.join()
     two = file.read(tmp_path / "two")[0]
     one_curve, two_curve = (
-        [json.loads(line)["loss"] for line in Run(tmp_path / name).log.read_text().splitlines()] for name in ("one", "two")
+        [json.loads(line)["loss"] for line in Run(tmp_path / name).log.read_text().splitlines()]
+        for name in ("one", "two")
     )
     assert one_curve and two_curve == pytest.approx(one_curve, abs=1e-5)
     for name in one:

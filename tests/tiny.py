@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
@@ -125,6 +126,25 @@ def pipeline(family: str, folder: Path, seed: int = 0) -> StableDiffusionPipelin
     made.save_pretrained(folder)
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def smallest(folder: Path) -> Path:
+    """A random pipeline with attention in the middle alone, in diffusers' layout: for tests of many passes."""
+    stock = pipeline("1", folder / "larger")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = UNet2DConditionModel(
+            sample_size=8, block_out_channels=(32,), layers_per_block=1, norm_num_groups=8,
+            down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+            cross_attention_dim=64, attention_head_dim=2,
+        )  # fmt: skip
+        codec = AutoencoderTiny(
+            latent_channels=4, encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+            num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), scaling_factor=0.7,
+        )  # fmt: skip
+    stock.register_modules(unet=network.eval(), vae=codec.eval())
+    stock.save_pretrained(folder / "smallest")
+    return folder / "smallest"
 
 
 def original_tensors(made: StableDiffusionPipeline | StableDiffusionXLPipeline) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ilora import commands
 from ilora.config import FitConfig, parse
 
 app = typer.Typer(
@@ -16,12 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-zoo = typer.Typer(help="The embedded generators: cards, and how each was trained.", no_args_is_help=True)
-scenes = typer.Typer(help="Rendered rooms with exact ground truth.", no_args_is_help=True)
-app.add_typer(zoo, name="zoo")
-app.add_typer(scenes, name="scenes")
-datasets = typer.Typer(help="Published data sets and folders: what is there, and what is in it.", no_args_is_help=True)
-app.add_typer(datasets, name="data")
+app.add_typer(commands.zoo, name="zoo")
+app.add_typer(commands.scenes, name="scenes")
+app.add_typer(commands.datasets, name="data")
 
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the accelerator, if there is one.")]
@@ -29,7 +27,7 @@ OnProblem = Annotated[str, typer.Option(help="What to do with faulty examples: r
 Ray = Annotated[str | None, typer.Option(help="Work on Ray: auto, or the address of a cluster.")]
 Workers = Annotated[int, typer.Option(help="Processes on Ray, each with its own copy of the model.", min=1)]
 Column = Annotated[str | None, typer.Option(help="Of pictures in Parquet files, with --ray. Default: the only one.")]
-GENERATOR = "Embedded name, diffusers folder, hub id or checkpoint file."
+GENERATOR = "Embedded name, diffusers folder, hub id, checkpoint file, or MODULE:CLASS of your own."
 
 
 @app.command()
@@ -49,7 +47,7 @@ def fit(
     rank: Annotated[int | None, typer.Option(help="Of the low-rank update.")] = None,
     labels: Annotated[int | None, typer.Option(help="Labelled images to use. Default: all.")] = None,
     seed: Annotated[int | None, typer.Option(help="Draws the labels, the order, the start.")] = None,
-    preset: Annotated[str | None, typer.Option(help="default or paper.")] = None,
+    preset: Annotated[str | None, typer.Option(help="default, paper or augmented.")] = None,
     method: Annotated[str | None, typer.Option(help="lora, dora, rslora; full, scratch, ridge, head.")] = None,
     readout: Annotated[str | None, typer.Option(help="paper, native, flow_clean, auto. Default: the preset's.")] = None,
     targets: Annotated[str | None, typer.Option(help="Where adapters go: a name, or a regular expression.")] = None,
@@ -62,8 +60,8 @@ def fit(
     device: Device = None,
 ) -> None:
     """Teach a small adapter to make the generator paint one intrinsic."""
-    from ilora.fit import configure
     from ilora.fit import fit as run
+    from ilora.plan import configure
 
     words = {
         "generator": generator,
@@ -95,12 +93,12 @@ def predict(
     out: Out = Path("maps"),
     intrinsic: Annotated[str, typer.Option(help="'all' that there are adapters for, or names, comma between.")] = "all",
     format_: Annotated[str, typer.Option("--format", help="npy, npz, png16, exr, preview.")] = "npy,preview",
-    generator: Annotated[str | None, typer.Option(help="Base, where the adapter does not name it.")] = None,
+    generator: Annotated[str | None, typer.Option(help="Base, if no adapter names it or it is MODULE:CLASS.")] = None,
     batch: Annotated[int, typer.Option(help="Photos of one size painted together.", min=1)] = 8,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored photo's map.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Leave out photos that are done; on Ray always.")
-    ] = False,
+    ensemble: Annotated[int | None, typer.Option(help="Samples of which mean and uncertainty are made.", min=1)] = None,
+    sampling: Annotated[list[str] | None, typer.Option(help="passes=10, solver=ddim, seed=1, ...; repeatable.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out what is done; on Ray always.")] = False,
     ray: Ray = None,
     workers: Workers = 1,
     column: Column = None,
@@ -109,17 +107,20 @@ def predict(
     """Maps of photos at their own size, with units and axes in the metadata; on Ray also of tar and Parquet files."""
     chosen = {} if intrinsic == "all" else {"intrinsics": tuple(intrinsic.split(","))}
     formats, options = tuple(format_.split(",")), {"generator": generator, "device": device, "mirror": mirror} | chosen
+    drawn = parse(sampling or []) | ({} if ensemble is None else {"ensemble": ensemble})
     if ray is not None:
         from ilora.scale.bulk import Crew, PredictJob, told
         from ilora.scale.bulk import predict as spread
 
-        job = PredictJob(tuple(map(str, adapter)), formats, batch=batch, **options)
+        job = PredictJob(tuple(map(str, adapter)), formats, batch=batch, sampling=drawn, **options)
         typer.echo(told(found := spread(photos, job, out, crew=Crew(ray, workers, column=column))))
         raise typer.Exit(1 if found.failed else 0)
     from ilora.predict import Predictor
     from ilora.predict import predict as run
 
-    result = run(photos, Predictor(adapter, **options), out, formats=formats, batch=batch, resume=resume)
+    predictor = Predictor(adapter, **options)
+    predictor.sampling(**drawn)
+    result = run(photos, predictor, out, formats=formats, batch=batch, resume=resume)
     typer.echo(f"{len(result.files)} predicted, {len(result.skipped)} left out, {len(result.failed)} failed: {out}")
     raise typer.Exit(1 if result.failed else 0)
 
@@ -135,6 +136,7 @@ def evaluate(
     table: Annotated[Path | None, typer.Option(help="Write the table here: .md or .tex.")] = None,
     controls: Annotated[bool, typer.Option(help="Fit the same on random weights first, where it is missing.")] = True,
     images: Annotated[int | None, typer.Option(help="The first so many; default: all.", min=1)] = None,
+    generator: Annotated[str | None, typer.Option(help="Base, where it is MODULE:CLASS.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored picture's map.")] = False,
     on_problem: OnProblem = "refuse",
     ray: Ray = None,
@@ -145,7 +147,8 @@ def evaluate(
     from ilora.evaluate import EvaluateConfig, show
     from ilora.evaluate import evaluate as run
 
-    config = EvaluateConfig(controls=controls, images=images, mirror=mirror, on_problem=on_problem, device=device)
+    given = {"generator": generator, "mirror": mirror, "on_problem": on_problem, "device": device}
+    config = EvaluateConfig(controls=controls, images=images, **given)
     asked = {"protocol": protocol, "split": split, "json": json, "html": html, "table": table, "config": config}
     if ray is not None:
         from ilora.scale.bulk import Crew
@@ -303,114 +306,22 @@ def convert(
     typer.echo(run(checkpoint, out))
 
 
-@zoo.command("list")
-def zoo_list() -> None:
-    """Names of the embedded generators."""
-    from ilora.zoo.cards import names
-
-    for name in names():
-        typer.echo(name)
-
-
-@zoo.command("show")
-def zoo_show(name: Annotated[str, typer.Argument(help="Embedded generator.")]) -> None:
-    """The card of one generator: parameters, data, quality, codec ceiling."""
-    from ilora.zoo.cards import show
-
-    typer.echo(show(name))
-
-
-@zoo.command("train")
-def zoo_train(
-    name: Annotated[str, typer.Argument(help="Recipe.")],
-    out: Out,
-    pictures: Annotated[Path | None, typer.Option(help="Shards of 'ilora scenes render'. Default: rendered.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what --out holds.")] = False,
-    snapshots: Annotated[bool, typer.Option("--snapshots", help="Also leave the ladder's generators.")] = False,
-    device: Device = None,
+@app.command("check-generator")
+def check_generator(
+    generator: Annotated[str, typer.Argument(help=GENERATOR)],
+    intrinsic: Annotated[str, typer.Option(help="'all', or names, comma between.")] = "all",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
 ) -> None:
-    """Train an embedded generator on rendered pictures and captions only, measure it and write its card."""
-    from ilora.zoo.make import make
+    """Run the contract of all generators on one, and say in words what is missing."""
+    from ilora.generators.contract import examine
+    from ilora.intrinsics import NAMES
 
-    typer.echo(make(name, out, pictures=pictures, resume=resume, snapshots=snapshots, device=device))
-
-
-@zoo.command("encoder")
-def zoo_encoder(
-    folder: Annotated[Path, typer.Argument(help="Folder of a StyleGAN that 'ilora convert' wrote.")],
-    pictures: Annotated[Path | None, typer.Option(help="Shards like its own. Default: its samples.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates. Default: 20,000.", min=1)] = None,
-    device: Device = None,
-) -> None:
-    """Train the encoder that finds a StyleGAN's styles of real pictures, and put it beside it; goes on where it was."""
-    from ilora.zoo.inverter import train_beside
-
-    typer.echo(train_beside(folder, pictures=pictures, steps=steps, device=device))
-
-
-@scenes.command("render")
-def scenes_render(
-    count: Annotated[int, typer.Option(help="Scenes.", min=1)],
-    out: Out,
-    size: Annotated[int, typer.Option(help="Side of the pictures [px].", min=8)] = 128,
-    seed: Annotated[int, typer.Option(help="Number of the first scene in its split.", min=0)] = 0,
-    split: Annotated[str, typer.Option(help="pictures, labelled, validation or test.")] = "pictures",
-    format_: Annotated[str, typer.Option("--format", help="webdataset, or folder (with all maps).")] = "webdataset",
-    products: Annotated[str, typer.Option(help="picture, or all (with all maps).")] = "picture",
-    samples: Annotated[int | None, typer.Option(help="Paths a pixel. Default: 4, with maps 64.", min=1)] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes. Default: one a core.", min=1)] = None,
-) -> None:
-    """Render rooms: pictures and captions, or all four intrinsics too; goes on where it stopped."""
-    from ilora.data.scenes import write
-
-    options = {"size": size, "seed": seed, "split": split, "format": format_, "products": products}
-    done = write(out, count, **options, samples=samples, workers=workers)
-    typer.echo(f"{done.rendered} rendered, {done.skipped} there already, {len(done.failed)} failed: {out}")
-    raise typer.Exit(1 if done.failed else 0)
-
-
-@datasets.command("list")
-def data_list(
-    name: Annotated[str | None, typer.Argument(help="Data set to describe. Default: all, a line each.")] = None,
-) -> None:
-    """Published data sets that can be read as NAME:PATH; with a name, its units, axes, splits, licence and layout."""
-    from ilora.data import benchmarks
-
-    for line in benchmarks.listing() if name is None else benchmarks.described(name):
-        typer.echo(line)
-
-
-@datasets.command("check")
-def data_check(
-    name: Annotated[str, typer.Argument(help="Data set, as in 'ilora data list'.")],
-    path: Annotated[Path, typer.Argument(help="Folder that holds it.")],
-    intrinsic: Annotated[str | None, typer.Option(help="Default: every one that the data set has.")] = None,
-    split: Annotated[str | None, typer.Option(help="train, validation, test or all. Default: each.")] = None,
-) -> None:
-    """What is missing of a published data set, file by file; exit code 1 if anything is."""
-    from ilora.data import benchmarks
-
-    found = benchmarks.check(name, path, intrinsic=intrinsic, split=split)
-    for line in (line for one in found for line in one.lines):
-        typer.echo(line)
-    raise typer.Exit(1 if any(one.problem or one.missing for one in found) else 0)
-
-
-@datasets.command("stats")
-def data_stats(
-    data: Annotated[str, typer.Argument(help="'rooms', NAME:PATH of a published data set, or a folder.")],
-    intrinsic: Annotated[str | None, typer.Option(help="Default: every one that the data has.")] = None,
-    split: Annotated[str | None, typer.Option(help="train, validation, test or all. Default: all.")] = None,
-    images: Annotated[int, typer.Option(help="Examples to look at, evenly spread.", min=1)] = 100,
-    out: Annotated[Path | None, typer.Option(help="Write a sheet of pictures and maps here, a PNG.")] = None,
-) -> None:
-    """Ranges, units and valid share of maps, and whether floors point up; with --out, a sheet to see it on."""
-    from ilora.data.survey import survey
-
-    for line in (
-        line for one in survey(data, intrinsic=intrinsic, split=split, count=images, out=out) for line in one.lines
-    ):
-        typer.echo(line)
+    failed = 0
+    for finding in examine(generator, intrinsics=NAMES if intrinsic == "all" else intrinsic.split(","), device=device):
+        typer.echo(finding)
+        failed += finding.passed is False
+    typer.echo(f"{generator} {f'breaks the contract ({failed} found)' if failed else 'keeps the contract'}")
+    raise typer.Exit(1 if failed else 0)
 
 
 def main() -> None:

@@ -1,12 +1,15 @@
 """What a fit learns from: codes, targets and maps of labelled examples, made once, and the order in which they come."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ilora.config import FitConfig
 from ilora.data.base import Dataset, Subset
-from ilora.data.cache import Cache
+from ilora.data.cache import Cache, content_hash
 from ilora.data.transforms import mirror, square
 from ilora.generators.base import LOST, Denoiser, Generator, lost
 from ilora.generators.readout import fitted
@@ -91,6 +94,18 @@ def batch(step: int, *, size: int, count: int, seed: int) -> Int64[Tensor, " siz
         for epoch in range(int(places[0]) // count, int(places[-1]) // count + 1)
     }
     return torch.stack([drawn[place // count][place % count] for place in places.tolist()])
+
+
+@contextmanager
+def drawing(step: int, *, seed: int, rank: int) -> Iterator[None]:
+    """Within it, torch's random state on the CPU is a function of update, seed and process; afterwards it is as before.
+
+    It is where a generator's loss draws its noise from (``Generator.loss``): what update ``step`` draws does not depend
+    on those before it, so a killed and resumed fit draws the same.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(content_hash(str(seed), str(step), str(rank))[:15], 16))
+        yield
 
 
 def mean_map(kind: Intrinsic, records: Record) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 
@@ -87,17 +87,49 @@ def _is_a(value: object, kind: Any) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampling(Configuration):
+    """How a network that paints in several passes goes from noise to a map; ignored where it paints in a single one.
+
+    Raises:
+        ValueError: a value is outside its range or not among the known words.
+    """
+
+    passes: int = 25  # of the denoiser for one sample
+    solver: str = "dpm++"  # dpm++ | ddim
+    guidance: float = 1.0  # weight of the text against none; published: 3.0
+    image_guidance: float = 1.0  # weight of the picture against none
+    guidance_rescale: float = 0.7  # share of the guided output that is brought back to the unguided one's spread
+    seed: int = 0  # of the first sample's noise; the next ones count up
+    ensemble: int = 1  # samples whose mean is the map
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Readout(Configuration):
     """How a diffusion network's output o and its input latent z become the clean latent: x = image * z + output * o.
 
     ``image`` and ``output`` left at None follow the network's prediction type at ``timestep``:
     epsilon (z - sigma o) / alpha, velocity alpha z - sigma o, sample o, a flow's velocity z - timestep / 1000 o. With
     ``image`` given, ``output`` left at None is the sign of the clean latent in o: -1 for velocities, else 1.
+
+    That is painting in a single pass. ``paint`` = augmented goes from noise to the map in several, beside the picture
+    (``ilora.generators.augmented``); then the fields below it count, and ``timestep``, ``image``, ``output`` do not.
     """
 
     timestep: int = 999  # of 1000, given to the network
     image: float | None = 0.0  # weight of the input latent
     output: float | None = 1.0  # weight of the network's output
+    paint: str = "single"  # single | augmented
+    picture_weights: str | None = None  # checkpoint whose first layer takes the picture; None: zeros
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def draws(self) -> bool:
+        """Whether painting begins with noise, so that several samples differ."""
+        return self.paint != "single"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +169,14 @@ class FitConfig(Configuration):
     readout_output: float | None = 1.0
     readout_auto: bool = False  # the three above are fitted to labels first, and then stand here
 
+    paint: str = "single"  # single | augmented: in one pass from the picture, or in several from noise beside it
+    picture_weights: str | None = None  # of augmented: instruct-pix2pix, for the picture's layer; None: zeros
+    passes: int = 25  # of augmented, as are the next four; see Sampling
+    solver: str = "dpm++"
+    guidance: float = 1.0
+    image_guidance: float = 1.0
+    guidance_rescale: float = 0.7
+
     steps: int = 1000  # updates
     batch: int = 8  # images an update
     accumulate: int = 1  # micro-batches an update
@@ -155,13 +195,7 @@ class FitConfig(Configuration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, words in _WORDS.items():
-            if getattr(self, name) not in words:
-                raise ValueError(f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}")
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value!r}")
+        _check(self)
         if self.accumulate > self.batch:
             raise ValueError(
                 f"accumulate must be at most batch = {self.batch} (it splits the batch), got {self.accumulate}"
@@ -175,10 +209,31 @@ class FitConfig(Configuration):
     @property
     def readout(self) -> Readout:
         """How the network's output is read."""
-        return Readout(timestep=self.timestep, image=self.readout_image, output=self.readout_output)
+        shared = {name: getattr(self, name) for name in Sampling.__dataclass_fields__ if hasattr(self, name)}
+        return Readout(
+            timestep=self.timestep,
+            image=self.readout_image,
+            output=self.readout_output,
+            paint=self.paint,
+            picture_weights=self.picture_weights,
+            sampling=Sampling(**shared | {"seed": 0}),  # the fit's own seed draws other things
+        )
+
+
+def _check(config: Configuration) -> None:
+    """Refuse words that are not known and numbers outside their range."""
+    for name in type(config).__dataclass_fields__:
+        value = getattr(config, name)
+        if name in _WORDS and value not in _WORDS[name]:
+            raise ValueError(f"{name} must be one of {', '.join(_WORDS[name])}, got {value!r}")
+        low, high = _RANGES.get(name, (-math.inf, math.inf))
+        if name in _RANGES and value is not None and not low <= value <= high:
+            raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value!r}")
 
 
 _WORDS = {
+    "paint": ("single", "augmented"),
+    "solver": ("dpm++", "ddim"),
     "method": ("lora", "dora", "rslora", "full", "scratch", "ridge", "head"),
     "schedule": ("constant", "cosine"),
     "precision": ("auto", "fp32", "bf16"),
@@ -188,6 +243,11 @@ _RANGES = {
     "seed": (0, 2**31 - 1),
     "rank": (1, 4096),
     "timestep": (0, 999),
+    "passes": (1, 50),
+    "guidance": (0, math.inf),
+    "image_guidance": (0, math.inf),
+    "guidance_rescale": (0, 1),
+    "ensemble": (1, math.inf),
     "steps": (1, math.inf),
     "batch": (1, math.inf),
     "accumulate": (1, math.inf),

@@ -47,6 +47,7 @@ class EvaluateConfig(Configuration):
     seed: int = 0  # of the draws
     on_problem: str = "refuse"  # or skip: what to do with faulty examples of a user's folder
     device: str | None = None  # None: the accelerator if there is one
+    generator: str | None = None  # None: what the adapter names; code of the user's own must be named here
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def prepare(adapter: str | Path, data: str, *, protocol: str | Protocol, split: 
         ValueError: as ``evaluate``.
     """
     chosen = named(protocol) if isinstance(protocol, str) else protocol
-    run, predictor = Run(Path(adapter).expanduser()), Predictor(adapter, device=config.device, mirror=config.mirror)
+    run, given = Run(Path(adapter).expanduser()), {"generator": config.generator, "mirror": config.mirror}
+    predictor = Predictor(adapter, device=config.device, **given)
     if len(predictor.names) != 1:
         names = ", ".join(predictor.names)
         raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each")

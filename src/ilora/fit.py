@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ilora import images, tensors
 from ilora.adapters import controls, file, lora, probes
-from ilora.codes import batch, encode, mean_map, placed, stored, with_fitted_readout
+from ilora.codes import batch, drawing, encode, mean_map, placed, stored, with_fitted_readout
 from ilora.config import FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset, Subset, select
@@ -25,7 +25,8 @@ from ilora.generators.base import Generator
 from ilora.intrinsics import intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color
-from ilora.presets import learning_rate, named_readout, preset, rate
+from ilora.plan import begin, check_place, precision
+from ilora.presets import learning_rate, rate
 from ilora.records import Loss, Record
 from ilora.run import (
     Run,
@@ -37,14 +38,12 @@ from ilora.run import (
     read_json,
     save_checkpoint,
     versions,
-    write_json,
 )
-from ilora.team import Team, has_bf16
+from ilora.team import Team
 
 REPORT = 10  # updates a log line
 HELD_OUT = 16  # validation images that are scored at the end
 SHOWN = 6  # of them on the sheet
-LARGE = 100_000_000  # weights of a network that is faster in bf16 on CPUs with instructions for it
 
 
 @dataclass(frozen=True)
@@ -68,24 +67,6 @@ class Learner:
     parameters: dict[str, Tensor]
     average: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
-
-
-def configure(out: Path | str, given: dict[str, Any], *, resume: bool = False) -> FitConfig:
-    """The configuration of a fit from the fields that somebody named.
-
-    Args:
-        out: run folder.
-        given: fields of ``FitConfig``, or the name of a ``readout``; the others come from the preset (``default`` if
-            none is given), or with ``resume`` from the run.
-        resume: go on with the run in ``out``, if there is one.
-
-    Raises:
-        ValueError: an unknown field or preset, or a value that cannot be.
-    """
-    saved = Run(Path(out)).config
-    if resume and saved.is_file():
-        return FitConfig.read(read_json(saved)).replace(**named_readout(given))
-    return preset(**{"name": given.get("preset", "default")} | {k: v for k, v in given.items() if k != "preset"})
 
 
 def fit(
@@ -121,7 +102,7 @@ def fit(
     # Resolve.
     team, run, kind = Team(device), Run(Path(out).expanduser()), intrinsic(config.intrinsic)
     if team.rank == 0 and not dry_run:
-        _check_place(run, resume=resume)
+        check_place(run, resume=resume)
     examples = _labelled(config, on_problem)
     generator = load(config.generator, device=team.device, readout=config.readout)
     generator.ask(kind.prompt)
@@ -140,7 +121,7 @@ def fit(
         team.say(f"would teach {generator.name} {kind.name}: {count}; nothing was written")
         return run.path
     with team.first():
-        _begin(run, config, source)
+        begin(run, config, source)
     if run.adapter.is_file():
         team.say(f"{run.path} is finished")
         return run.path
@@ -206,53 +187,6 @@ def _labelled(config: FitConfig, on_problem: str) -> Subset:
     return select(source, len(source) if config.labels is None else config.labels, seed=config.seed)
 
 
-def precision(config: FitConfig, weights: int, device: torch.device) -> str:
-    """fp32 or bf16.
-
-    One forward and backward pass of Stable Diffusion's U-Net at 256 px took 15.1 s in fp32 and 3.9 s in bf16 on a core
-    with AVX-512 BF16; those of ``rooms-diffusion`` (batch 8) 230 ms and 200 to 231 ms, which is not worth its rounding.
-    """
-    if config.precision != "auto":
-        return config.precision
-    worth = device.type == "cuda" or weights >= LARGE
-    return "bf16" if worth and has_bf16(device) else "fp32"
-
-
-def _check_place(run: Run, *, resume: bool) -> None:
-    """Refuse a folder that is taken.
-
-    Raises:
-        FileExistsError: it holds a run that shall not be resumed, or other files.
-    """
-    if run.config.is_file() and not resume:
-        raise FileExistsError(f"{run.path} holds a run already; go on with it (--resume), or choose another --out")
-    taken = [path.name for path in run.path.glob("*") if not path.name.startswith(".")]
-    if taken and not run.config.is_file():
-        raise FileExistsError(f"{run.path} must be empty or a run, got {taken[0]} in it; choose another --out")
-
-
-def _begin(run: Run, config: FitConfig, source: dict[str, Any]) -> None:
-    """Write down what the run depends on, or check that it was begun with the same.
-
-    Raises:
-        ValueError: it was begun otherwise; the message names the first field that differs.
-    """
-    if not run.config.is_file():
-        write_json(run.config, config.write())
-    begun, wanted = read_json(run.config), config.write()
-    for name in wanted:
-        if begun.get(name) != wanted[name]:
-            raise ValueError(
-                f"{run.path} was begun with {name} = {begun.get(name)!r}, got {wanted[name]!r}; "
-                "resume it as it was begun, or choose another --out"
-            )
-    if not run.data.is_file():
-        write_json(run.versions, versions())
-        write_json(run.data, source)
-    if read_json(run.data)["fingerprint"] != source["fingerprint"]:
-        raise ValueError(f"{config.data!r} has other content than {run.path} was begun with; choose another --out")
-
-
 def adapt(generator: Generator, config: FitConfig) -> lora.Count:
     """Attach the adapter; before that, draw the control's random weights and round frozen weights to bf16."""
     network = generator.network
@@ -281,7 +215,9 @@ def _learn(learner: Learner, run: Run, team: Team) -> None:
             # Gradient.
             rows = batch(step, size=config.batch, count=len(learner.records.code), seed=config.seed)
             parts = rows[team.rank :: team.size].chunk(config.accumulate)
-            loss, stop = team.unite(weights, sum(gradient(learner, part, step) for part in parts), stop=asked.is_set())
+            with drawing(step, seed=config.seed, rank=team.rank):
+                share = sum(gradient(learner, part, step) for part in parts)
+            loss, stop = team.unite(weights, share, stop=asked.is_set())
             losses.append(loss)
 
             # Update.

@@ -19,9 +19,8 @@ from torch import Tensor
 from ilora import checks, images, run
 from ilora.data.cache import content_hash
 from ilora.generators.base import LOST
-from ilora.intrinsics.base import Intrinsic
-from ilora.ops import color
-from ilora.predictor import Predictor, find
+from ilora.ops import color, resample
+from ilora.predictor import Estimate, Predictor, find
 
 __all__ = ["FORMATS", "Predictions", "Predictor", "find", "grouped", "predict"]
 
@@ -90,6 +89,7 @@ def predict(
 ) -> Predictions:
     """Predict the maps of photos and write them to a folder, ``NAME.INTRINSIC.SUFFIX`` each.
 
+    An ensemble (``Predictor.sampling``) also writes ``NAME.INTRINSIC.uncertainty.SUFFIX``.
     Files appear whole or not at all and replace older ones. Two photos of one stem keep their suffixes in the names.
     The folder also gets ``predictions.jsonl``, a line a photo, and ``sheet.png``. With a generator that inverts photos
     (a GAN), each line and each map's metadata say how far the picture that the map belongs to is from the photo.
@@ -117,11 +117,11 @@ def predict(
     with run.progress("predict", len(names)) as tell:
         read = _read(names, predictor, result, done)
         for group in grouped(read, key=lambda photo: photo.image.shape, batch=batch):
-            painted = predictor.paint(torch.stack([photo.image for photo in group]))
+            painted = predictor.estimate(torch.stack([photo.image for photo in group]))
             for index, photo in enumerate(group):
-                maps = {name: map[index : index + 1] for name, map in painted.items()}
+                found = {name: _row(estimate, index) for name, estimate in painted.items()}
                 photo = photo if predictor.residual is None else replace(photo, residual=predictor.residual[index])
-                previews = _save(photo, maps, predictor=predictor, formats=formats, result=result)
+                previews = _save(photo, found, predictor=predictor, formats=formats, result=result)
                 rows += [(photo, previews)] if previews and len(rows) < SHEET else []
             tell(len(result.files) + len(result.skipped) + len(result.failed), group[-1].name)
     sheet = _sheet(rows, predictor, folder) if rows else None
@@ -209,29 +209,45 @@ def _read(
 
 def _save(
     photo: Photo,
-    maps: dict[str, Float[Tensor, "1 _ rows columns"]],
+    estimates: dict[str, Estimate],
     *,
     predictor: Predictor,
     formats: Sequence[str],
     result: Predictions,
 ) -> list[UInt8[Tensor, "3 rows columns"]]:
     """Write all files of one photo and its line in the log; returns the previews, none where a map is not finite."""
-    bad = [name for name, map in maps.items() if not map.isfinite().all()]
+    bad = [name for name, estimate in estimates.items() if not estimate.map.isfinite().all()]
     if bad:
         _fail(result.failed, str(photo.path), f"its {bad[0]} is not finite; use a wider dtype")
         return []
     files = []
-    for name, map in maps.items():
-        sized, about = predictor.sized(name, map, *photo.size), _about(photo, name, predictor)
+    for name, estimate in estimates.items():
+        kind, about = predictor.intrinsic(name), _about(photo, name, predictor)
         stem = result.folder / f"{photo.name}.{name}"
-        files += _write(stem, sized, kind=predictor.intrinsic(name), about=about, formats=formats)
+        sized = predictor.sized(name, estimate.map, *photo.size)
+        files += _write(stem, sized, kind.show(sized), range=kind.range, about=about, formats=formats)
+        if estimate.uncertainty is not None:
+            apart = resample.resize(estimate.uncertainty, *photo.size).clamp(min=0)
+            about |= {"units": kind.uncertainty, "of": about["units"]}
+            files += _write_uncertainty(stem, apart, about=about, formats=formats)
     result.files[photo.path] = files
     run.append(result.folder / LOG, {
         "name": photo.name, "input": photo.path.name, "content": photo.digest, "height": photo.size[0],
-        "width": photo.size[1], "adapters": {name: predictor.digest(name) for name in predictor.names},
-        "files": [file.name for file in files], **photo.story(),
+        "width": photo.size[1], "adapters": _adapters(predictor), "files": [file.name for file in files],
+        **photo.story(),
     })  # fmt: skip
-    return [predictor.intrinsic(name).show(map)[0].cpu() for name, map in maps.items()]
+    return [predictor.intrinsic(name).show(estimate.map)[0].cpu() for name, estimate in estimates.items()]
+
+
+def _row(estimate: Estimate, index: int) -> Estimate:
+    """That of one picture."""
+    apart = None if estimate.uncertainty is None else estimate.uncertainty[index : index + 1]
+    return Estimate(estimate.map[index : index + 1], apart)
+
+
+def _adapters(predictor: Predictor) -> dict[str, Any]:
+    """What the maps depend on besides the photo: each adapter's weights, and how it is read."""
+    return {name: [predictor.digest(name), predictor.readout(name).write()] for name in predictor.names}
 
 
 def _about(photo: Photo, name: str, predictor: Predictor) -> dict[str, str]:
@@ -249,19 +265,40 @@ def _about(photo: Photo, name: str, predictor: Predictor) -> dict[str, str]:
 
 
 def _write(
-    stem: Path, map: Float[Tensor, "1 c h w"], *, kind: Intrinsic, about: dict[str, str], formats: Sequence[str]
+    stem: Path,
+    map: Float[Tensor, "1 c h w"],
+    picture: UInt8[Tensor, "1 3 h w"],
+    *,
+    range: tuple[float, float],
+    about: dict[str, str],
+    formats: Sequence[str],
 ) -> list[Path]:
-    """One map in every format, ``stem`` and a suffix; the paths, in the order of ``formats``."""
-    low, high = min(kind.range[0], map.min().item()), max(kind.range[1], map.max().item())
+    """One map in every format, ``stem`` and a suffix; the paths, in the order of ``formats``.
+
+    Args:
+        picture: of the map, for people.
+        range: of the integers in the 16-bit PNG, wider where the map is.
+    """
+    low, high = min(range[0], map.min().item()), max(range[1], map.max().item())
     about = {**about, "range": f"{map.min().item():.6g} to {map.max().item():.6g}"}
     writers: dict[str, Callable[[Path], Path]] = {
         "npy": lambda path: images.write_npy(path, map[0], about=about),
         "npz": lambda path: images.write_npz(path, map[0], about=about),
         "exr": lambda path: images.write_exr(path, map[0], about=about),
         "png16": lambda path: images.write_png16(path, map[0], low=low, high=high, about=about),
-        "preview": lambda path: images.write_preview(path, kind.show(map)[0], about=about),
+        "preview": lambda path: images.write_preview(path, picture[0], about=about),
     }
     return [writers[word](stem.with_name(stem.name + FORMATS[word])) for word in formats]
+
+
+def _write_uncertainty(
+    stem: Path, apart: Float[Tensor, "1 1 h w"], *, about: dict[str, str], formats: Sequence[str]
+) -> list[Path]:
+    """An uncertainty beside its map; in the preview 0 is violet and the photo's largest value pale yellow."""
+    largest = max(apart.max().item(), torch.finfo(torch.float32).tiny)
+    picture = color.to_uint8(color.heat(apart / largest))
+    place = stem.with_name(f"{stem.name}.uncertainty")
+    return _write(place, apart, picture, range=(0.0, largest), about=about, formats=formats)
 
 
 def _sheet(rows: Sequence[tuple[Photo, Sequence[UInt8[Tensor, "3 _ _"]]]], predictor: Predictor, folder: Path) -> Path:
@@ -274,8 +311,10 @@ def _sheet(rows: Sequence[tuple[Photo, Sequence[UInt8[Tensor, "3 _ _"]]]], predi
 def _done(folder: Path, predictor: Predictor, formats: Sequence[str]) -> dict[str, str]:
     """Content hash of each photo whose maps by these adapters are whole in the folder, by name."""
     rows = _rows(folder / LOG)
-    adapters = {name: predictor.digest(name) for name in predictor.names}
-    endings = [f".{name}{FORMATS[word]}" for name in adapters for word in formats]
+    adapters = _adapters(predictor)
+    parts = [f".{name}" for name in adapters]
+    parts += [f".{name}.uncertainty" for name in adapters if predictor.samples(name) > 1]
+    endings = [f"{part}{FORMATS[word]}" for part in parts for word in formats]
     return {
         row["name"]: row["content"]
         for row in rows

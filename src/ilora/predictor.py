@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,10 +18,11 @@ from ilora.config import AdapterConfig, Readout
 from ilora.data.cache import content_hash
 from ilora.generators import load
 from ilora.generators.base import Generator, lost
+from ilora.generators.foreign import is_code
 from ilora.intrinsics import NAMES, intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
-from ilora.records import Image, Map
+from ilora.records import Code, Image, Map
 from ilora.team import default_device
 
 
@@ -81,6 +83,20 @@ def _files(path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What an adapter makes of pictures.
+
+    Attributes:
+        map: in the intrinsic's units; the mean of an ensemble.
+        uncertainty: how far the ensemble's samples are apart, in the unit that ``Intrinsic.uncertainty`` names; None
+            for a single sample.
+    """
+
+    map: Map
+    uncertainty: Float[Tensor, "b 1 h w"] | None = None
+
+
+@dataclass(frozen=True)
 class Skill:
     """An adapter as a generator wears it.
 
@@ -97,6 +113,11 @@ class Skill:
     digest: str
     weights: list[tuple[Tensor, Tensor]]
     probe: probes.Probed | None = None
+
+    @property
+    def samples(self) -> int:
+        """Paintings that a map is made of."""
+        return self.readout.sampling.ensemble if self.readout.draws else 1
 
 
 class Predictor:
@@ -129,7 +150,8 @@ class Predictor:
 
         Args:
             adapters: what ``find`` takes, or one of it.
-            generator: name or path of the base, or one that is loaded already; None: what the first header names.
+            generator: name or path of the base, or one that is loaded already; None: what the first header names,
+                unless that is ``MODULE:CLASS``, which is imported only for who names it here.
             intrinsics: which ones; see ``find``.
             device: such as ``cpu`` or ``cuda:1``; None: the accelerator of this machine, or the CPU.
             dtype: of the network, for a generator that is loaded here; maps are float32.
@@ -144,6 +166,11 @@ class Predictor:
         base = generator or next((source.about.generator for source in sources if source.about), None)
         if base is None:
             raise ValueError(f"{sources[0].path} does not say which generator it is for, got none; name one")
+        if generator is None and is_code(base):
+            raise ValueError(
+                f"{sources[0].path} asks for the generator {base}, whose code would run; "
+                f"a file may not decide that, so name it yourself: --generator {base}"
+            )
         loaded = load(base, device=device or default_device(), dtype=dtype) if isinstance(base, str) else base
         self.generator = loaded
         self.sources = {source.intrinsic: source for source in sources}
@@ -181,6 +208,33 @@ class Predictor:
         """Maps of the intrinsic ``name`` at another size [px], in its units."""
         return self.intrinsic(name).resize(map, height, width)
 
+    def sampling(self, **changes: Any) -> None:
+        """Change how adapters that paint in several passes are sampled from now on; the others stay as they are.
+
+        Args:
+            changes: fields of ``ilora.config.Sampling``, such as ``ensemble=8`` or ``passes=10``.
+
+        Raises:
+            ValueError: an unknown field or a value outside its range, or every adapter paints in a single pass, which
+                draws nothing.
+        """
+        if changes and not any(skill.readout.draws for skill in self._skills.values()):
+            raise ValueError(
+                f"{', '.join(changes)} must be for an adapter that paints in several passes, got those for "
+                f"{', '.join(self.names)}, which paint in one and draw nothing; fit one with --preset augmented"
+            )
+        for name, skill in self._skills.items():
+            sampling = skill.readout.sampling.replace(**changes) if skill.readout.draws else skill.readout.sampling
+            self._skills[name] = replace(skill, readout=replace(skill.readout, sampling=sampling))
+
+    def samples(self, name: str) -> int:
+        """Paintings that an adapter's map is made of."""
+        return self._skills[name].samples
+
+    def readout(self, name: str) -> Readout:
+        """How an adapter is read, sampling included."""
+        return self._skills[name].readout
+
     def intrinsic(self, name: str) -> Intrinsic:
         """The intrinsic of an adapter."""
         return self._skills[name].intrinsic
@@ -189,8 +243,12 @@ class Predictor:
         """Content hash of an adapter's weights, 16 hexadecimal digits."""
         return self._skills[name].digest
 
-    @torch.no_grad()
     def paint(self, images: Image, *, adapted: bool = True) -> dict[str, Map]:
+        """The maps of ``estimate``."""
+        return {name: found.map for name, found in self.estimate(images, adapted=adapted).items()}
+
+    @torch.no_grad()
+    def estimate(self, images: Image, *, adapted: bool = True) -> dict[str, Estimate]:
         """Maps by name of intrinsic, at the pictures' own size, which must be one that ``working`` gives.
 
         Args:
@@ -202,29 +260,47 @@ class Predictor:
         result = {}
         for name, own in self._skills.items():
             skill = own if adapted else Skill(own.intrinsic, own.readout, "", [])
-            painter = skill.probe or self.generator
             with self._worn(skill):
-                map = skill.intrinsic.from_image(painter.forward(code))
-                if mirrored is not None:
-                    other = skill.intrinsic.flip(skill.intrinsic.from_image(painter.forward(mirrored)))
-                    map = skill.intrinsic.resize((map + other) / 2, *map.shape[-2:])  # makes normals unit vectors again
-            result[name] = map
+                samples = [self._sample(skill, number, code, mirrored) for number in range(skill.samples)]
+            if len(samples) == 1:
+                result[name] = Estimate(samples[0])
+            else:
+                result[name] = Estimate(*skill.intrinsic.ensemble(torch.stack(samples).cpu()))  # float64 inside: no MPS
         return result
+
+    def _sample(self, skill: Skill, number: int, code: Code, mirrored: Code | None) -> Map:
+        """One painting of the pictures, by the noise of that number where there is any."""
+        sampling, kind, painter = skill.readout.sampling, skill.intrinsic, skill.probe or self.generator
+        self.generator.readout = replace(skill.readout, sampling=replace(sampling, seed=sampling.seed + number))
+        map = kind.from_image(painter.forward(code))
+        if mirrored is None:
+            return map
+        other = kind.flip(kind.from_image(painter.forward(mirrored)))
+        return kind.resize((map + other) / 2, *map.shape[-2:])  # makes normals unit vectors again
 
     @contextmanager
     def _worn(self, skill: Skill) -> Iterator[None]:
         """The generator with an adapter's weights, prompt and readout; its own weights come back afterwards."""
-        kept, readout = [(own, own.data) for own, _ in skill.weights], self.generator.readout
+        kept = [(own, own.data) for own, _ in skill.weights]
         self.generator.ask(skill.intrinsic.prompt)
-        self.generator.readout = skill.readout
         try:
             for own, value in skill.weights:
                 own.data = value
-            yield
+            with _reading(self.generator, skill.readout):
+                yield
         finally:
-            self.generator.readout = readout
             for own, value in kept:
                 own.data = value
+
+
+@contextmanager
+def _reading(generator: Generator, readout: Readout) -> Iterator[None]:
+    """Within it the generator has another readout, and with it the network that this is for."""
+    kept, generator.readout = generator.readout, readout
+    try:
+        yield
+    finally:
+        generator.readout = kept
 
 
 def wear(generator: Generator, source: Source) -> Skill:
@@ -233,11 +309,18 @@ def wear(generator: Generator, source: Source) -> Skill:
     Raises:
         ValueError: the adapter was made for another generator, or does not fit this one's layers.
     """
-    network, about = generator.network, source.about
+    about = source.about
     probing = about is not None and about.adapter.method in probes.METHODS
-    probe = probes.Probed(generator, about.adapter.targets) if probing else None
-    if about is not None:
-        file.match(about, probe or generator)
+    with _reading(generator, about.readout if about else Readout()):
+        probe = probes.Probed(generator, about.adapter.targets) if probing else None
+        if about is not None:
+            file.match(about, probe or generator)
+        return _skill(generator, source, probe)
+
+
+def _skill(generator: Generator, source: Source, probe: probes.Probed | None) -> Skill:
+    """``wear``, under the adapter's own readout."""
+    network, about = generator.network, source.about
     weights, config = _read(source, network)
     digest = content_hash(weights)[:16]
     if probe is not None:
@@ -251,7 +334,7 @@ def wear(generator: Generator, source: Source) -> Skill:
         targets = generator.targets.get(config.targets, config.targets)
         changed = merged(network, weights, config=config, targets=targets, start=start)
     pairs = [(own[name], value) for name, value in changed.items()]
-    return Skill(intrinsic(source.intrinsic), about.readout if about else Readout(), digest, pairs)
+    return Skill(intrinsic(source.intrinsic), generator.readout, digest, pairs)
 
 
 def merged(

@@ -72,6 +72,28 @@ PRESETS = {
             "image_share": 0.25,
         },
     ),
+    # Published training code, same place, augunet_diode_pseudo_normal.py: see ilora.generators.augmented. It begins
+    # from an instruct-pix2pix's layer for the picture (picture_weights), which fits a Stable Diffusion; without one
+    # that layer begins at zero, so an adapter must reach it. Published are 50,000 updates of 4 images at 1e-4 on
+    # attention alone, and guidance 3.0 by a text that training never drops; 1.0 paints what was learned, twice as fast.
+    "augmented": Preset(
+        about="several passes from noise beside the picture, with uncertainty",
+        measured="not measured on rooms yet; python benchmarks/multistep.py",
+        fields={
+            "targets": "attention+conv+in",
+            "paint": "augmented",
+            "steps": 1000,
+            "batch": 8,
+            "lr": None,
+            "schedule": "cosine",
+            "warmup": 20,
+            "weight_decay": 0.0,
+            "clip": 1.0,
+            "masked": True,
+            "mirror": True,
+            "image_share": 0.0,
+        },
+    ),
 }
 
 

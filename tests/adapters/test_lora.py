@@ -237,7 +237,7 @@ def test_a_copy_of_an_adapted_network_lives_on_its_own(unet: UNet2DConditionMode
 @pytest.mark.parametrize(
     ("config", "targets", "message"),
     [
-        ({"method": "lokr"}, ".*", "method must be one of lora, dora, rslora, full, scratch, got 'lokr'"),
+        ({"method": "lokr"}, ".*", "method must be one of lora, dora, rslora, full, scratch, ridge, head, got 'lokr'"),
         ({"rank": 0}, ".*", "rank must be at least 1, got 0"),
         ({}, "attn", r"targets 'attn' match none of the network's \d+ linear and convolution layers; .* look like"),
         ({}, ["nothing"], r"targets \['nothing'\] match none"),

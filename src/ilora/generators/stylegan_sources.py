@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ilora import tensors
-from ilora.generators.pickled import attributes, child, entries, state_dict, value
+from ilora.generators.pickled import MODULES, TOTAL, attributes, child, entries, state_dict, value
 from ilora.generators.pickles import Note, read
 from ilora.generators.stylegan2 import TAPS, Shape2
 from ilora.generators.stylegan3 import LayerShape, Shape3
@@ -26,6 +26,7 @@ from ilora.generators.stylegan_layers import Mapping, MappingShape
 
 Weights = dict[str, Tensor]
 RATE = 0.01  # learning rate multiplier of the mapping's layers, as published
+_BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)  # what odd contents end in
 NETWORK = "dnnlib.tflib.network.Network"  # what TensorFlow pickles hold three of
 
 
@@ -62,7 +63,7 @@ def open_file(path: Path) -> Checkpoint:
         raise ValueError(
             f"{path} holds no StyleGAN generator that can be read, and nothing in it was run ({error})"
         ) from error
-    except (KeyError, TypeError, RuntimeError) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path} holds a StyleGAN with parts missing or of another shape ({error})") from error
 
 
@@ -84,7 +85,7 @@ def nvidia(network: Any) -> Checkpoint:
 
 def tensorflow(network: Any) -> Checkpoint:
     """The averaged generator ``Gs`` of a TensorFlow pickle, brought to the names of the PyTorch one."""
-    found = dict(_variables(network, "", depth=4))
+    found = _variables(network)
     if any("LabelConcat" in name for name in found):
         raise ValueError("expected an unconditional generator, got one with classes; NVIDIA's converter makes a .pkl")
     raw: Weights = {"mapping.w_avg": found["dlatent_avg"]}
@@ -112,7 +113,7 @@ def rosinality(path: Path) -> Checkpoint:
         own, mapped = _mapping(raw)
         if mean is None:  # files of a training leave it out
             mapped["mapping.w_avg"] = _mean_style(own, mapped)
-    except (KeyError, RuntimeError) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path} holds a StyleGAN 2 with parts missing or of another shape ({error})") from error
     return Checkpoint(shape.replace(mapping=own), weights | mapped, "rosinality's PyTorch file of StyleGAN 2")
 
@@ -274,14 +275,23 @@ def _numbers(content: Any) -> tuple[int, ...]:
     return tuple(int(value(each)) for each in (found if isinstance(found, list | tuple) else np.ravel(found)))
 
 
-def _variables(network: Any, prefix: str, depth: int) -> list[tuple[str, Tensor]]:
+def _variables(network: Any) -> dict[str, Tensor]:
     """Variables of a TensorFlow network and of the networks inside it, by their names without the outer ones."""
-    if depth == 0 or not (isinstance(network, Note) and network.asks_for(NETWORK) and isinstance(network.state, dict)):
-        raise ValueError("expected a network of NVIDIA's TensorFlow library, got something else")
-    pairs = [(name, torch.as_tensor(value(array))) for name, array in network.state["variables"]]
-    for inner in entries(network.state.get("components", {})).values():
-        pairs += _variables(inner, prefix, depth - 1)
-    return pairs
+    found: dict[str, Tensor] = {}
+    waiting, networks, total = [network], 0, 0
+    while waiting:
+        inner, networks = waiting.pop(), networks + 1
+        if networks > MODULES:
+            raise ValueError(f"expected at most {MODULES:,} networks, got more")
+        if not (isinstance(inner, Note) and inner.asks_for(NETWORK) and isinstance(inner.state, dict)):
+            raise ValueError("expected a network of NVIDIA's TensorFlow library, got something else")
+        for name, array in inner.state["variables"]:
+            found[name] = torch.as_tensor(value(array))
+            total += found[name].numel()
+            if total > TOTAL:
+                raise ValueError(f"expected at most {TOTAL:,} numbers, got more")
+        waiting += entries(inner.state.get("components", {})).values()
+    return found
 
 
 Change = Callable[[Tensor], Tensor]

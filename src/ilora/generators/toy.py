@@ -133,7 +133,7 @@ class Toy:
         code = (torch.stack(drawn) * fading).to(self.codec.basis.device)  # [b, 48, 8, 8]
         with disabled(self.network):
             code = self._paint(code)
-        return self.decode(code), code
+        return self.decode(code).clamp(-1, 1), code
 
     @torch.no_grad()
     def encode(self, image: Image) -> Code:

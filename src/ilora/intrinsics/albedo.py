@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ilora.ops import color, losses, masked, metrics, resample
+from ilora.ops import color, ensembles, losses, masked, metrics, resample
 from ilora.records import Image, Loss, Valid
 
 Albedos = Float[Tensor, "b 3 h w"]  # linear RGB, [0, 1]
@@ -20,6 +20,7 @@ class Albedo:
     channels = 3
     prompt = "albedo"
     units = "diffuse reflectance, linear RGB with sRGB's primaries, 0 to 1"
+    uncertainty = "standard deviation of the samples, root mean square of the channels, linear RGB"
     primary = "si_rmse"
     range = (0.0, 1.0)
 
@@ -39,6 +40,10 @@ class Albedo:
     def resize(self, map: Albedos, height: int, width: int) -> Float[Tensor, "b 3 height width"]:
         """Averaged as light."""
         return resample.resize(map, height, width)
+
+    def ensemble(self, samples: ensembles.Samples) -> tuple[Albedos, Float[Tensor, "b 1 h w"]]:
+        """Mean, and standard deviation in linear RGB."""
+        return samples.mean(0), ensembles.deviation(samples)
 
     def loss(self, image: Image, map: Albedos, valid: Valid) -> Loss:
         """Mean absolute error of the sRGB code and its edges, plus the scale-invariant RMSE in linear RGB.

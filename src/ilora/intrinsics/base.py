@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ilora.ops.ensembles import Samples
 from ilora.records import Image, Loss, Map, Valid
 
 
@@ -17,6 +18,7 @@ class Intrinsic(Protocol):
         channels: of the map.
         prompt: the words that text-conditioned generators are asked with.
         units: of the map, axes and colour space included, in words for file headers.
+        uncertainty: what ``ensemble`` calls uncertainty, with its unit, in words for file headers.
         primary: the metric that tables and comparisons are sorted by; lower is better.
         range: least and greatest value of a painted map; files of integers are scaled by it.
     """
@@ -25,6 +27,7 @@ class Intrinsic(Protocol):
     channels: int
     prompt: str
     units: str
+    uncertainty: str
     primary: str
     range: tuple[float, float]
 
@@ -42,6 +45,10 @@ class Intrinsic(Protocol):
 
     def resize(self, map: Map, height: int, width: int) -> Float[Tensor, "b c height width"]:
         """The map sampled at another size, still in its units (normals stay unit length)."""
+        ...
+
+    def ensemble(self, samples: Samples) -> tuple[Map, Float[Tensor, "b 1 h w"]]:
+        """The one map that several samples of it make, and how far they are apart at each pixel; two or more."""
         ...
 
     def loss(self, image: Image, map: Map, valid: Valid) -> Loss:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ilora.ops import alignment, color, losses, masked, metrics, resample
+from ilora.ops import alignment, color, ensembles, losses, masked, metrics, resample
 from ilora.records import Image, Loss, Valid
 
 Depths = Float[Tensor, "b 1 h w"]  # along the optical axis; labels in metres, predictions affine-invariant
@@ -23,6 +23,7 @@ class Depth:
     prompt = "depth map"
     units = ("planar depth, larger is farther; labels in metres, predictions relative (0 near, 1 far): "
              "metres up to an unknown scale and shift of each image")  # fmt: skip
+    uncertainty = "standard deviation of the samples, each scaled and shifted to their mean, relative depth"
     primary = "abs_rel"
     range = (0.0, 1.0)
 
@@ -48,6 +49,14 @@ class Depth:
     def resize(self, map: Depths, height: int, width: int) -> Float[Tensor, "b 1 height width"]:
         """Averaged in depth."""
         return resample.resize(map, height, width)
+
+    def ensemble(self, samples: ensembles.Samples) -> tuple[Depths, Float[Tensor, "b 1 h w"]]:
+        """Mean and standard deviation of the samples after each was brought to their mean by a scale and a shift.
+
+        Depth is known up to these; Marigold (Ke et al. 2024, section 3.3) aligns the samples to each other likewise.
+        """
+        samples = ensembles.aligned(samples)
+        return samples.mean(0), ensembles.deviation(samples)
 
     def loss(self, image: Image, map: Depths, valid: Valid) -> Loss:
         """Mean absolute error of the painted grey after the best scale and shift, plus its edges at four scales.

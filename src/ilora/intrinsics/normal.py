@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ilora.ops import color, geometry, masked, metrics, resample
+from ilora.ops import color, ensembles, geometry, masked, metrics, resample
 from ilora.records import Image, Loss, Valid
 
 Normals = Float[Tensor, "b 3 h w"]  # unit length; RUB: x right, y up, z towards the viewer
@@ -20,6 +20,7 @@ class Normal:
     channels = 3
     prompt = "surface normal"
     units = "unit vector, camera axes RUB: x right, y up, z towards the viewer"
+    uncertainty = "root mean square angle of the samples to their mean direction, degrees"
     primary = "mean_angle"
     range = (-1.0, 1.0)
 
@@ -40,6 +41,11 @@ class Normal:
     def resize(self, map: Normals, height: int, width: int) -> Float[Tensor, "b 3 height width"]:
         """Averaged as vectors, then of unit length again; 0 where they cancel."""
         return geometry.normalize(resample.resize(map, height, width))
+
+    def ensemble(self, samples: ensembles.Samples) -> tuple[Normals, Float[Tensor, "b 1 h w"]]:
+        """Mean direction (where they cancel, towards the viewer), and root mean square angle to it [deg]."""
+        mean = self.from_image(samples.mean(0))
+        return mean, ensembles.angular_deviation(samples, mean)
 
     def loss(self, image: Image, map: Normals, valid: Valid) -> Loss:
         """Mean angle [rad] to the painted vector, plus a tenth of the squared error of its length.

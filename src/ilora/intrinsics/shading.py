@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ilora.ops import alignment, color, losses, masked, metrics, resample
+from ilora.ops import alignment, color, ensembles, losses, masked, metrics, resample
 from ilora.records import Image, Loss, Valid
 
 Shadings = Float[Tensor, "b 3 h w"]  # linear RGB, >= 0, unbounded
@@ -30,6 +30,7 @@ class Shading:
     units = ("diffuse irradiance over pi, linear RGB with sRGB's primaries, 0 and up; labels on the scale of the "
              "picture's light; predictions up to a scale of each image, the 90th percentile of their largest channel "
              "near 0.8, clipped at 1")  # fmt: skip
+    uncertainty = "standard deviation of the samples, root mean square of the channels, exposed linear RGB"
     primary = "si_rmse"
     range = (0.0, 1.0)
 
@@ -48,6 +49,10 @@ class Shading:
     def resize(self, map: Shadings, height: int, width: int) -> Float[Tensor, "b 3 height width"]:
         """Averaged as light."""
         return resample.resize(map, height, width)
+
+    def ensemble(self, samples: ensembles.Samples) -> tuple[Shadings, Float[Tensor, "b 1 h w"]]:
+        """Mean, and standard deviation in linear RGB."""
+        return samples.mean(0), ensembles.deviation(samples)
 
     def loss(self, image: Image, map: Shadings, valid: Valid) -> Loss:
         """Mean absolute error of the code and of its edges, plus the scale-invariant RMSE of the exposed light."""

@@ -1,9 +1,9 @@
 """What is done with the pictures of a shard: the commands' own functions, on files, with what they load held once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from ilora import checks
 from ilora.data.cache import content_hash
@@ -40,7 +40,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class PredictJob:
-    """``ilora.predict.predict``; see there and ``ilora.predictor.Predictor``."""
+    """``ilora.predict.predict``; see there and ``ilora.predictor.Predictor``, its ``sampling`` too."""
 
     adapters: tuple[str, ...]
     formats: tuple[str, ...] = ("npy", "preview")
@@ -48,6 +48,7 @@ class PredictJob:
     generator: str | None = None
     batch: int = 8
     mirror: bool = False
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
     verb = "predict"
     log = MAPS
@@ -61,13 +62,14 @@ class PredictJob:
         for word in self.formats:
             checks.choice("format", word, known=list(FORMATS))
         found = {source.intrinsic: _files(source.path) for source in find(self.adapters, intrinsics=self.intrinsics)}
-        return content_hash(self.verb, found, self.formats, self.generator, self.mirror)
+        return content_hash(self.verb, found, self.formats, self.generator, self.mirror, self.sampling)
 
     def open(self) -> Command:
         """See ``Job``."""
         predictor = Predictor(
             self.adapters, generator=self.generator, intrinsics=self.intrinsics, device=self.device, mirror=self.mirror
         )
+        predictor.sampling(**self.sampling)
         return lambda photos, out: predict(photos, predictor, out, formats=self.formats, batch=self.batch).failed
 
 

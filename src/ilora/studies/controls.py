@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ilora.adapters.probes import DECODER, Probed
@@ -9,7 +10,7 @@ from ilora.config import FitConfig
 from ilora.generators import load
 from ilora.report import Table
 from ilora.studies.answer import COMMON, Answer, Figure, common, plain, words
-from ilora.studies.cells import NOTHING, Cell, compared, only
+from ilora.studies.cells import Cell, compared, only
 from ilora.studies.figures import Bar, bars
 from ilora.studies.plan import QUICK_STEPS, Ask, Point
 from ilora.studies.sweep import RANDOM, pairs, unit_of
@@ -82,9 +83,11 @@ class Controls:
             ahead = [name for name, share in known.items() if share.low > 1]
             sentences.append(
                 f"{kind} of {generator}: the adapter is better than {', '.join(beaten) or 'none'}; worse than "
-                f"{', '.join(ahead) or 'none'}; within the interval of the others."
+                f"{', '.join(ahead) or 'none'}; no clear difference from the others."
+                if mine.runs
+                else f"{kind} of {generator}: not measured."
             )
-            figures.append(_figure(group, mine, name=f"{generator}-{kind}" if figures else ""))
+            figures.append(_figure(group, mine, name=f"{Path(generator).name}-{kind}" if figures else ""))
         header = ("intrinsic", "generator", "what learns", "at", "adapter ÷ it [95 %]", *COMMON)
         return Answer(" ".join(sentences), Table(header, tuple(rows), CAPTION), tuple(figures), findings)
 
@@ -96,10 +99,10 @@ def _row(cell: Cell, mine: Cell) -> tuple[str, ...]:
 
 
 def _figure(group: Sequence[Cell], mine: Cell, *, name: str) -> Figure:
-    """Bars of all errors; the codec ceiling as a line."""
+    """Bars of all errors, and of what needs no learning."""
     marks = [(f"{cell.series}, {cell.at}", cell.at, cell.error()) for cell in group]
     marks += [(words, "given", mine.error(method)) for method, words in GIVEN.items()]
-    shown = [Bar(label, kind, error.mean, error.low, error.high) for label, kind, error in marks if error != NOTHING]
+    shown = [Bar(label, kind, error.mean, error.low, error.high) for label, kind, error in marks if error.count]
     drawing = bars(shown, x=f"{mine.metric}{unit_of(mine.metric)}", title=f"{mine.fit.intrinsic}, {mine.fit.generator}")
     return Figure(name, drawing, "Error with its 95 % interval; lower is better.")
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Clock:
 
     def images(self, config: FitConfig, split: str) -> int:
         """Pictures of a split."""
-        return len(dataset(config.data, intrinsic=config.intrinsic, split=split, on_problem="skip"))
+        return _count(config.data, config.intrinsic, split)
 
     def codes(self, config: FitConfig) -> float:
         """Seconds of the codes and targets of a fit's labels; fits on the same pictures share them."""
@@ -153,4 +154,10 @@ def labels(config: FitConfig) -> int:
     """Labelled images of a fit; all that there are where it does not say."""
     if config.labels is not None:
         return config.labels
-    return len(dataset(config.data, intrinsic=config.intrinsic, split="train", on_problem="skip"))
+    return _count(config.data, config.intrinsic, "train")
+
+
+@lru_cache
+def _count(data: str, kind: str, split: str) -> int:
+    """Examples of a split; counted once, since some data are unpacked for it."""
+    return len(dataset(data, intrinsic=kind, split=split, on_problem="skip"))

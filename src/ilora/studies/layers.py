@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
@@ -58,7 +59,7 @@ class Layers:
             rows += [(kind, generator, c.series, c.at, words(compared(c, whole)), *common(c)) for c in group]
             blocks = [cell for cell in group if cell.series not in (TYPES, "default", RANDOM)]
             best = lowest(blocks)
-            name = f"-{generator}-{kind}" if figures else ""
+            name = f"-{Path(generator).name}-{kind}" if figures else ""
             figures += _figures(blocks, group, whole, name=name)
             if best is None or not whole.runs:
                 sentences.append(f"{kind} of {generator}: not measured.")

@@ -4,6 +4,7 @@ import csv
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,10 +47,7 @@ def save(
     """
     name = question.name
     rows = [one.row() for one in outcomes]
-    with replacing(out / f"{name}.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
+    _write_csv(out / f"{name}.csv", rows)
     write_json(
         out / f"{name}.json",
         {
@@ -69,6 +67,13 @@ def save(
         with replacing(out / f"{'-'.join(filter(None, (name, figure.name)))}.svg".replace("/", "_")) as partial:
             partial.write_text(figure.svg, encoding="utf-8")
     return write(out / f"{name}.html", _page(question, config, cells=cells, answer=answer))
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
 
 
 def command(name: str, config: StudyConfig) -> str:
