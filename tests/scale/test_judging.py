@@ -1,17 +1,18 @@
 """Evaluation in parts: the numbers of the plain command, to the bit."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from ilora import evaluate as plain
+from ilora.cli import main
 from ilora.evaluate import EvaluateConfig
 from ilora.fit import fit
 from ilora.protocols import Verdict
 from ilora.scale import judging
-from ilora.scale.bulk import Crew
 from tests import world
 from tests.test_evaluate import small
 
@@ -27,12 +28,17 @@ def test_verdicts_travel_as_tensors() -> None:
     assert back["adapter"].angles is None and torch.equal(back["mean_map"].angles, pooled.angles)
 
 
-def test_the_numbers_are_those_of_the_plain_command(ray: Path, tmp_path: Path) -> None:
+def test_the_numbers_are_those_of_the_plain_command(ray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = world.write(tmp_path / "world", train=2, test=5)
     run = fit(small(folder, steps=3), tmp_path / "run", device="cpu")
-    asked = {"protocol": "dsine-nyu", "config": QUICK}  # which pools pixels
-    plain.evaluate(run, str(folder), json=tmp_path / "one.json", **asked)
-    judging.evaluate(run, str(folder), json=tmp_path / "two.json", crew=Crew(workers=2), **asked)
+    pooled = {"protocol": "dsine-nyu", "config": EvaluateConfig(controls=False, device="cpu")}
+    plain.evaluate(run, str(folder), json=tmp_path / "one.json", **pooled)
+    words = ["--data", folder, "--protocol", "dsine-nyu", "--json", tmp_path / "two.json", "--no-controls"]
+    words += ["--ray", "auto", "--workers", 2, "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["ilora", "evaluate", "--adapter", str(run), *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert one == two and len(two["images"]) == 5
     assert not (tmp_path / "two.groups").exists()

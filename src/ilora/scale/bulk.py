@@ -23,6 +23,7 @@ from ilora.scale.shards import PICTURES, SHARD, Shard, cut
 RECORDS = ".shards"  # in the output folder: a record a finished shard, and what is not finished
 FAILURES = "failures.jsonl"  # in the output folder: a line a record that could not be used
 SHEET = "sheet.png"
+TOLD = 20  # failures that are also told to the person at the terminal
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,10 @@ def _merged(shards: Sequence[Shard], job: Job, result: Bulk) -> Bulk:
         record, picture = run.read_json(_record(out, shard)), _record(out, shard).with_suffix(".png")
         rows, failed = rows + record["rows"], failed + record["failed"]
         sheet = sheet or (picture if picture.is_file() else None)
+    for row in failed[:TOLD]:
+        run.say(f"{row['input']}: {row['reason']}")
+    if len(failed) > TOLD:
+        run.say(f"and {len(failed) - TOLD} more: {out / FAILURES}")
     for name, lines in ((job.log, rows), (FAILURES, failed)):
         with replacing(out / name) as partial_:
             partial_.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
