@@ -215,7 +215,7 @@ def test_the_tree_names_what_is_there() -> None:
 def test_contributing_draws_the_layers_that_the_test_holds() -> None:
     from tests.test_layers import LAYERS
 
-    drawn = next(block.code for block in blocks("CONTRIBUTING.md") if block.code.startswith("cli\n"))
+    drawn = next(block.code for block in blocks("CONTRIBUTING.md") if block.code.startswith("cli "))
     layers = [set(layer) - {"__main__"} for layer in LAYERS]
     assert [set(line.split()) for line in drawn.splitlines()] == layers
 
