@@ -6,8 +6,9 @@ IN = .venv/bin
 demo: .venv/demo.done
 	$(IN)/ilora demo
 
+# One process a core, of one thread: the suite is many small computations.
 test: .venv/test.done
-	$(IN)/python -m pytest
+	OMP_NUM_THREADS=1 $(IN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/test.done
 	$(IN)/ruff check src tests benchmarks
