@@ -4,8 +4,8 @@
 
 Without ``--adapter`` one of rank 8 with its starting weights is attached to ``rooms-diffusion``, which costs what a
 fitted one does. Pictures are noise. Workers have one thread each. A first call with one picture a worker, which is not
-counted, starts Ray; each counted call includes the loading of the model in every worker, whose share falls with
-``--pictures``.
+counted, starts Ray. Each counted call begins with the loading of the model in every worker; the rate is that of the
+shards after the first of each worker.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from ilora.adapters.file import About
 from ilora.config import AdapterConfig
 from ilora.generators import load
 from ilora.intrinsics import intrinsic
-from ilora.scale.bulk import Crew, PredictJob, predict
+from ilora.scale.bulk import RECORDS, Crew, PredictJob, predict
 
 
 def untrained(folder: Path, generator: str) -> Path:
@@ -38,7 +38,7 @@ def untrained(folder: Path, generator: str) -> Path:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Print the seconds of both and their ratio."""
+    """Print the rates of both and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adapter", type=Path, help="run folder or adapter file")
     parser.add_argument("--generator", default="rooms-diffusion", help="where there is no adapter")
@@ -47,6 +47,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=128, help="of the pictures [px]")
     parser.add_argument("--shard", type=int, default=8, help="pictures that are done together")
     given = parser.parse_args(words)
+    if given.pictures % given.shard or given.pictures // given.shard < 2 * given.workers:
+        parser.error(f"--pictures must be whole shards, two or more a worker, got {given.pictures} of {given.shard}")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place, cluster.joined("auto"):
         folder, draws = Path(place), torch.Generator().manual_seed(0)
@@ -56,15 +58,15 @@ def main(words: Sequence[str] | None = None) -> None:
         job = PredictJob((str(given.adapter or untrained(folder / "run", given.generator)),), formats=("npy",))
         first = sorted((folder / "photos").iterdir())[: given.workers]
         predict(first, job, folder / "warm", crew=Crew(workers=given.workers, shard=1))
-        seconds = {}
+        rates = {}
         for workers in (1, given.workers):
-            begun = time.perf_counter()
-            out = folder / f"by-{workers}"
+            begun, out = time.perf_counter(), folder / f"by-{workers}"
             found = predict([folder / "photos"], job, out, crew=Crew(workers=workers, shard=given.shard))
-            seconds[workers] = time.perf_counter() - begun
-            rate = found.pictures / seconds[workers]
-            print(f"{workers} workers: {found.pictures} pictures in {seconds[workers]:.1f} s, {rate:.2f} a second")
-    print(f"ratio {seconds[1] / seconds[given.workers]:.2f}")
+            whole = time.perf_counter() - begun
+            ends = sorted(path.stat().st_mtime for path in (out / RECORDS).glob("*.json"))[workers - 1 :]
+            rates[workers] = given.shard * (len(ends) - 1) / (ends[-1] - ends[0])
+            print(f"{workers} workers: {found.pictures} pictures in {whole:.1f} s; then {rates[workers]:.2f} a second")
+    print(f"ratio {rates[given.workers] / rates[1]:.2f}")
 
 
 if __name__ == "__main__":
