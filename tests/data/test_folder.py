@@ -234,19 +234,30 @@ def test_files_are_read_when_they_are_asked_for(folder: Path) -> None:
 
 def test_real_folders(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    from real_folders import arrange
+    from real_folders import arrange, axes
 
     places = arrange(real, tmp_path)
-    sizes = {"icl_livingroom": (13, 2, 7), "cleargrasp": (4, 1, 2), "sintel": (2, 1, 1)}
+    sizes = {
+        "icl_livingroom": {"train": 13, "validation": 2, "test": 7},
+        "cleargrasp": {"train": 4, "validation": 1, "test": 2},
+        "sintel": {"train": 2, "test": 2},
+        "sintel_reversed": {"train": 2, "test": 2},
+    }
     for name, kinds in (
-        ("icl_livingroom", ["depth"]),
+        ("icl_livingroom", ["depth", "normal"]),
         ("sintel", ["albedo", "shading", "depth"]),
+        ("sintel_reversed", ["albedo"]),
         ("cleargrasp", ["normal", "depth"]),
     ):
         for kind in kinds:
-            data = [Folder(places[name], intrinsic=kind, split=split) for split in ("train", "validation", "test")]
-            assert tuple(map(len, data)) == sizes[name]
-            assert not check(data[1])  # one split, since every file is read
+            data = {split: Folder(places[name], intrinsic=kind, split=split) for split in sizes[name]}
+            assert {split: len(examples) for split, examples in data.items()} == sizes[name]
+            assert not check(data.get("validation", data["test"]))  # one split, since every file is read
+    # Axes and cameras: the synthetic frames' normals are those of their own depth, the real ones' nearly.
+    angles = axes(places["cleargrasp"])
+    assert len(angles) == 7
+    assert max(angle for name, angle in angles.items() if name.startswith("synthetic")) < 6
+    assert max(angles.values()) < 15
     normal = Folder(places["cleargrasp"], intrinsic="normal", split="validation")[0]
     assert_close(normal.map.norm(dim=0)[normal.valid[0]].min(), torch.tensor(1.0))
     lived_in = Folder(places["icl_livingroom"], intrinsic="depth", split="validation")[0]
