@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ilora import images
 from ilora.comparison import compare
 from ilora.config import FitConfig
 from ilora.data import dataset
@@ -13,11 +14,13 @@ from ilora.evaluate import EvaluateConfig, Evaluation, evaluate, ratio_of, show,
 from ilora.fit import fit
 from ilora.generators import load
 from ilora.intrinsics import NAMES, intrinsic
+from ilora.ops import color
 from ilora.predict import Predictor
 from ilora.presets import preset
 from ilora.run import Run
 from ilora.tensors import read
 from tests import world
+from tests.data.benchmarks import test_iiw
 
 NAN = float("nan")
 QUICK = EvaluateConfig(device="cpu", resamples=200)
@@ -232,6 +235,25 @@ def test_every_intrinsic_is_evaluated(name, folder, tmp_path, capsys):
     assert one.primary == intrinsic(name).primary
     assert one.summary("codec_ceiling").mean < 0.3 * one.summary("mean_map").mean or name == "albedo"
     assert f"{name} from toy" in (tmp_path / "page.html").read_text()
+
+
+def test_albedo_is_judged_by_people(folder, tmp_path):
+    out = fit(small(folder, intrinsic="albedo", steps=2), tmp_path / "run", device="cpu")
+    test_iiw.write(tmp_path / "iiw", 5, 6, 7, 8, 9, 10)
+    quick = QUICK.replace(controls=False)
+    with pytest.warns(UserWarning, match="judgements and no maps"):
+        one = evaluate(out, f"iiw:{tmp_path / 'iiw'}", protocol="iiw", html=tmp_path / "page.html", config=quick)
+    assert one.primary == "whdr" and sorted(one.names) == ["10", "5"] and "codec_ceiling" not in one.errors
+    # Of the picture itself, as by hand: three answers with the weights .5, 1.25 and .75.
+    picture = images.read(tmp_path / "iiw/data/5.png")
+    light = color.to_linear((picture + 1) / 2).mean(0)
+    a, b, c = (light[row, column].item() for row, column in ((0, 0), (12, 40), (47, 79)))
+    wrong = 0.5 * (not b > 1.1 * a) + 1.25 * (max(b, c) > 1.1 * min(b, c)) + 0.75 * (not c > 1.1 * a)
+    assert one.errors["identity"]["whdr"][one.names.index("5")].item() == pytest.approx(100 * wrong / 2.5)
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="need a protocol that reads them, got rooms"):
+        evaluate(out, f"iiw:{tmp_path / 'iiw'}", config=quick)
+    with pytest.raises(ValueError, match="needs people's judgements, got a true map"):
+        evaluate(out, str(folder), protocol="iiw", config=quick)
 
 
 def test_what_evaluate_refuses(run, folder):

@@ -21,10 +21,10 @@ from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
 from ilora.predict import grouped
 from ilora.predictor import Predictor
-from ilora.protocols import DEFAULT, Protocol, Tally, Verdict, judge, primary
+from ilora.protocols import DEFAULT, Protocol, Tally, Verdict, disagreement, judge, primary
 from ilora.protocols import protocol as named
 from ilora.protocols.words import facts
-from ilora.records import Example, Image, Map, Valid
+from ilora.records import Example, Image, Judged, Map, Valid
 from ilora.report import write
 from ilora.run import Run, progress, read_json, say
 from ilora.showcase import Measured, Painter, page
@@ -82,10 +82,11 @@ class Bench:
     def judge(self, group: Sequence[Example]) -> dict[str, Verdict]:
         """Numbers of every method for examples of one size, which are painted together."""
         image, map, valid = (torch.stack([getattr(x, part) for x in group]) for part in ("image", "map", "valid"))
-        return {
-            method: judge(self.protocol, self.kind.name, paint(image, map, valid).cpu(), map, valid)
-            for method, paint in self.painters.items()
-        }
+        painted = {method: paint(image, map, valid).cpu() for method, paint in self.painters.items()}
+        said = [x.judgements for x in group if isinstance(x, Judged)]
+        if said:
+            return {name: disagreement(self.protocol, self.kind.name, found, said) for name, found in painted.items()}
+        return {name: judge(self.protocol, self.kind.name, found, map, valid) for name, found in painted.items()}
 
 
 Tallier = Callable[[Bench, EvaluateConfig], dict[str, Tally]]  # numbers of every method for all examples
@@ -175,10 +176,12 @@ def prepare(adapter: str | Path, data: str, *, protocol: str | Protocol, split: 
         names = ", ".join(predictor.names)
         raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each")
     name = predictor.names[0]
-    chosen.rule(name)  # refuses what the protocol does not judge, before anything is fitted
+    rule = chosen.rule(name)  # refuses what the protocol does not judge, before anything is fitted
     examples = dataset(data, intrinsic=name, split=split, on_problem=config.on_problem)
     count = len(examples) if config.images is None else min(len(examples), checks.positive("images", config.images))
     painters, notes = _painters(run, predictor, config)
+    if rule.judged:
+        del painters["codec_ceiling"]  # of a true map
     return Bench(predictor, painters, tuple(notes), examples, count, chosen)
 
 

@@ -7,11 +7,11 @@ become one number all change it. ``docs/protocols.md`` shows one prediction unde
 import difflib
 
 from ilora.protocols.base import Protocol, Rule
-from ilora.protocols.judge import Verdict, judge, primary
+from ilora.protocols.judge import Verdict, disagreement, judge, primary
 from ilora.protocols.published import PROTOCOLS
 from ilora.protocols.tally import Tally
 
-__all__ = ["DEFAULT", "Protocol", "Rule", "Tally", "Verdict", "judge", "names", "primary", "protocol"]
+__all__ = ["DEFAULT", "Protocol", "Rule", "Tally", "Verdict", "disagreement", "judge", "names", "primary", "protocol"]
 
 DEFAULT = "rooms"
 
@@ -30,5 +30,6 @@ def protocol(name: str) -> Protocol:
 
 
 def names(quantity: str | None = None) -> tuple[str, ...]:
-    """Names of all protocols, or of those that judge a quantity."""
-    return tuple(name for name, one in PROTOCOLS.items() if quantity is None or quantity in one.rules)
+    """Names of all protocols, or of those that compare a quantity with a true map."""
+    rules = {name: one.rules.get(quantity) for name, one in PROTOCOLS.items()}
+    return tuple(name for name, rule in rules.items() if quantity is None or (rule and not rule.judged))

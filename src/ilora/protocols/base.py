@@ -24,6 +24,7 @@ class Rule:
         expose: bring both to the truth's exposure, see ``steps.exposed``.
         space: axes, unit or colour space of the comparison, a name in ``steps.SPACES``.
         pooled: every pixel of the data set has one vote, instead of every image.
+        judged: there is no true map; people's judgements of pairs of points take its place.
     """
 
     expects: str
@@ -37,10 +38,13 @@ class Rule:
     expose: bool = False
     space: str = "own"
     pooled: bool = False
+    judged: bool = False
 
     @property
     def aggregation(self) -> str:
         """How images become one number, in words."""
+        if self.judged:
+            return "per image over its judgements, by confidence, then over images"
         return "pooled over the pixels of all images" if self.pooled else "per image over its pixels, then over images"
 
 

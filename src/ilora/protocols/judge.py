@@ -1,5 +1,6 @@
 """From a prediction and a truth to the numbers of a protocol."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor
 
 from ilora.intrinsics import intrinsic
 from ilora.ops import masked, metrics, pooling
+from ilora.ops.judgements import whdr
 from ilora.protocols import steps
 from ilora.protocols.base import Protocol, Rule
-from ilora.records import Map, Valid
+from ilora.records import Judgements, Map, Valid
 
 
 class Verdict(NamedTuple):
@@ -47,12 +49,37 @@ def judge(protocol: Protocol, quantity: str, map: Map, target: Map, valid: Valid
             the mask; a truth whose surfaces face away from the camera.
     """
     rule = protocol.rule(quantity)
+    if rule.judged:
+        raise ValueError(
+            f"the protocol {protocol.name} needs people's judgements, got a true map; use iiw:PATH as data"
+        )
     if not rule.metrics:
         return Verdict(intrinsic(quantity).metrics(map, target, valid), valid.flatten(1).sum(1).double(), None)
     metrics.require(map, target, valid)
     map, target, valid = _prepared(rule, map, target, valid)
     angles = pooling.histogram(map, target, valid) if rule.pooled else None
     return Verdict(steps.scores(rule.metrics, map, target, valid), valid.flatten(1).sum(1).double(), angles)
+
+
+def disagreement(protocol: Protocol, quantity: str, map: Map, said: Sequence[Judgements]) -> Verdict:
+    """How far maps are from what people said of pairs of points, under a protocol whose rule is ``judged``.
+
+    Args:
+        quantity: what ``map`` holds.
+        map: prediction in linear RGB, at any scale.
+        said: the judgements of each image.
+
+    Returns:
+        ``whdr`` [%], NaN for an image without a judgement; ``pixels`` counts the judgements.
+
+    Raises:
+        ValueError: the protocol needs a true map, or ``whdr`` refuses an image.
+    """
+    if not protocol.rule(quantity).judged:
+        raise ValueError(f"people's judgements need a protocol that reads them, got {protocol.name}; use iiw")
+    scores = [whdr(albedo, one.points, one.darker, one.weight) for albedo, one in zip(map, said, strict=True)]
+    counted = torch.tensor([len(one.darker) for one in said], dtype=torch.float64)
+    return Verdict({"whdr": torch.stack(scores)}, counted, None)
 
 
 def _prepared(rule: Rule, map: Map, target: Map, valid: Valid) -> tuple[Map, Map, Valid]:

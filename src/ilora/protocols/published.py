@@ -186,5 +186,11 @@ _ALL = (
             for name in ("albedo", "shading")
         },
     ),
+    Protocol(
+        name="iiw",
+        about="albedo against people's judgements of which of two points is darker",
+        source="Bell et al. 2014, Intrinsic Images in the Wild, section 4; differences below a tenth are called equal.",
+        rules={"albedo": Rule(expects="linear RGB, at any scale", metrics=("whdr",), judged=True)},
+    ),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}

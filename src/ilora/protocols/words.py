@@ -20,6 +20,8 @@ def facts(protocol: Protocol, quantity: str) -> dict[str, str]:
     if not rule.metrics:
         kind = intrinsic(quantity)
         return said | {"metrics": inspect.getdoc(type(kind).metrics) or "", "aggregation": rule.aggregation}
+    if rule.judged:
+        return said | {"truth": "people's judgements", "metrics": "whdr [%]", "aggregation": rule.aggregation}
     low, high = rule.within
     said["mask"] = steps.CROPS[rule.crop].words
     if math.isfinite(low):
