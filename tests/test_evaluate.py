@@ -93,6 +93,9 @@ def test_files_hold_everything_and_come_back(tmp_path):
     (tmp_path / "other.json").write_text('{"a": 1}')
     with pytest.raises(ValueError, match="got the keys a"):
         Evaluation.read(tmp_path / "other.json")
+    (tmp_path / "no.json").write_text("title: ilora")
+    with pytest.raises(ValueError, match="must come from ilora evaluate --json, got no JSON"):
+        Evaluation.read(tmp_path / "no.json")
 
 
 def test_a_ratio_needs_as_many_runs_on_either_side():

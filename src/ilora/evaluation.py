@@ -127,7 +127,10 @@ class Evaluation:
         Raises:
             ValueError: another kind of file.
         """
-        values = json.loads(path.read_text())
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:  # no JSON, or no text
+            raise ValueError(f"{path} must come from ilora evaluate --json, got no JSON: {error}") from error
         if not {"images", "baseline_images", "primary", "protocol"} <= values.keys():
             raise ValueError(f"{path} must come from ilora evaluate --json, got the keys {', '.join(list(values)[:5])}")
         rows = {OURS: values["images"], **values["baseline_images"]}
