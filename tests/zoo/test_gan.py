@@ -1,6 +1,7 @@
 """The GAN's training: each part against its formula, and from pictures to a folder that predicts, in a few steps."""
 
 import copy
+import itertools
 import json
 import math
 
@@ -11,7 +12,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from ilora.generators import load
+from ilora.generators.stylegan2 import TAPS
 from ilora.generators.stylegan_layers import Dense
+from ilora.ops.fir import fir
 from ilora.zoo import gan, gan_recipes, inverter, quality
 from ilora.zoo.cards import show
 from ilora.zoo.discriminator import Discriminator, spread
@@ -127,7 +130,7 @@ def test_mixing_changes_the_fine_layers_of_a_share_of_the_images() -> None:
 
 
 def test_a_stopped_training_ends_with_the_same_bits(tmp_path) -> None:
-    real, config = pictures(), TINY.gan.replace(snapshots=(2,))
+    real, config = pictures(), TINY.gan.replace(snapshots=(2,), growth=(1, 3))  # stopped between two growths
     whole, parts, fresh = (gan.Pair(TINY) for _ in range(3))
     gan.train_pair(whole, (lambda index: real[index], 16), config, tmp_path / "whole")
 
@@ -145,6 +148,22 @@ def test_a_stopped_training_ends_with_the_same_bits(tmp_path) -> None:
         assert torch.equal(value, fresh.state_dict()[name]), name
     assert sorted(path.stem for path in (tmp_path / "parts" / "snapshots").iterdir()) == ["00000008", "00000016"]
     assert not torch.equal(whole.generator.synthesis.b4.const, gan.Pair(TINY).generator.synthesis.b4.const)
+
+
+def test_a_grown_resolution_begins_silent() -> None:
+    """Before its first update the full image is the smaller one, brought to twice its side by the resampling filter."""
+    config = TINY.gan.replace(growth=(2, 3))
+    network = (pair := gan.Pair(TINY.replace(gan=config))).generator
+    styles, painted = gan.draw(network, 2, 0.0, torch.Generator().manual_seed(0)), []
+    for step, smaller in ((1, 4), (2, 2), (3, 1)):
+        assert pair.grown(step, config) == smaller
+        painted.append(network(styles))
+        assert painted[-1].shape == (2, 3, 32 // smaller, 32 // smaller)
+        assert pair.discriminator(painted[-1]).shape == (2,)
+    assert painted[0].std() > 0
+    for before, after in itertools.pairwise(painted):
+        twice = fir(before, torch.tensor(TAPS), up=2, padding=(2, 1, 2, 1), gain=4)
+        assert_close(after, twice)
 
 
 def test_a_discriminator_learns_to_tell_and_a_generator_to_please(tmp_path) -> None:

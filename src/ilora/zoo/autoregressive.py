@@ -22,6 +22,7 @@ from ilora.generators.gpt import Prefix
 from ilora.generators.token_files import Stages, write_folder
 from ilora.run import read_json, write_json
 from ilora.zoo.codec import crops, distance, mix_colours
+from ilora.zoo.loop import mixed
 from ilora.zoo.loop import train as minimise
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import Training
@@ -45,25 +46,25 @@ class TokenRecipe(Configuration):
     # Codec: 8 x 8 pixels to one of `entries` vectors of `entry` numbers.
     entries: int = 1024
     entry: int = 8
-    widths: tuple[int, ...] = (32, 48, 64, 88)  # at 1, 1/2, 1/4 and 1/8 of the size, attention at the last
+    widths: tuple[int, ...] = (16, 32, 64, 96)  # at 1, 1/2, 1/4 and 1/8 of the size, attention at the last
     groups: int = 8  # of the norms
-    codec: Training = field(default_factory=lambda: Training(steps=10_000, batch=64, lr=5e-4, warmup=200, ema=0.998))
+    codec: Training = field(default_factory=lambda: Training(steps=2400, batch=16, lr=2e-3, warmup=100, ema=0.995))
     codec_crop: int = 64  # side of the random crops that the codec learns from [px]
-    quantise_from: int = 500  # step at which k-means begins the codebook; before, latents pass as they are
-    revive_every: int = 500  # steps after which entries that no cell chooses begin anew at a cell's latent
+    quantise_from: int = 400  # step at which k-means begins the codebook; before, latents pass as they are
+    revive_every: int = 200  # steps after which entries that no cell chooses begin anew at a cell's latent
     commitment: float = 0.25  # weight of the latent's way to its entry against the entry's to the latent
 
     # Prior: a caption, a start token and the picture, row by row.
-    width: int = 192
-    layers: int = 8
-    heads: int = 6
-    dropout: float = 0.1
+    width: int = 160
+    layers: int = 6
+    heads: int = 5
+    dropout: float = 0.0
     caption_tokens: int = 32  # longest caption
     drop_caption: float = 0.1  # share of pictures seen without their caption, for classifier-free guidance
-    variants: int = 8  # times that each picture and its mirror image are tokenised, each time moved a little
+    variants: int = 1  # times that each picture and its mirror image are tokenised, from the second on moved a little
     prior: Training = field(
         default_factory=lambda: Training(
-            steps=12_000, batch=256, lr=6e-4, warmup=500, weight_decay=0.1, ema=0.998, snapshots=(750, 1500, 3000, 6000)
+            steps=1300, batch=16, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.995, snapshots=(80, 160, 320, 640, 960)
         )
     )
 
@@ -169,12 +170,12 @@ def train_codec(chosen: TokenRecipe, pictures: Pictures, folder: Path, *, device
             with torch.no_grad():
                 entries.copy_(fresh)
         images = _batch(chosen, pictures, chosen.codec.batch, numbers).to(device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with mixed(device):
             latent = codec.quant_conv(codec.encoder(images)).float()  # [b, entry, rows, columns]
         pull = latent.new_zeros(())
         if step >= chosen.quantise_from:
             latent, pull = quantised(latent, entries, chosen.commitment)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with mixed(device):
             painted = codec.decoder(codec.post_quant_conv(latent))
         return distance(painted.float(), images) + pull
 
@@ -272,7 +273,7 @@ def train_prior(
         words = torch.where(silent, empty, told[picture]).to(device)
         row = tokens[variant, picture].long().to(device)
         noise = int(torch.randint(2**31, (1,), generator=numbers))  # of the dropout
-        with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16):
+        with torch.random.fork_rng(), mixed(device):
             torch.manual_seed(noise)
             return surprise(prior.train(), words, row, chosen.entries).mean()
 
@@ -317,7 +318,7 @@ def _cells(chosen: TokenRecipe, codec: nn.Module, pictures: Pictures, numbers: t
     side = chosen.codec_crop >> (len(chosen.widths) - 1)
     count = min(math.ceil(SEEN / side**2), 16 * chosen.codec.batch)
     images = _batch(chosen, pictures, count, numbers)
-    with torch.autocast(device.type, torch.bfloat16):
+    with mixed(device):
         latent = torch.cat([codec.quant_conv(codec.encoder(part.to(device))) for part in images.split(64)])
     cells = latent.float().permute(0, 2, 3, 1).flatten(0, 2)  # [n, d]
     return cells[torch.randperm(len(cells), generator=numbers).to(device)]

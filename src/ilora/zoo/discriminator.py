@@ -36,12 +36,14 @@ class Level(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures to logits."""
+    """Pictures to logits; smaller pictures come in at a later level, through colours of their own."""
 
     def __init__(self, widths: tuple[int, ...], *, group: int) -> None:
         super().__init__()
         self.group = group
-        self.first, self.bias = Kernel(3, widths[-1], 1, bias=False), nn.Parameter(torch.zeros(widths[-1]))
+        self.colours = nn.ModuleList(Kernel(3, width, 1) for width in widths[::-1])  # at the full side, half, ...
+        for kernel in self.colours:
+            nn.init.zeros_(kernel.bias)
         pairs = zip(widths[:0:-1], widths[-2::-1], strict=True)
         self.levels = nn.Sequential(*(Level(inputs, outputs) for inputs, outputs in pairs))
         self.last, self.last_bias = (
@@ -51,8 +53,9 @@ class Discriminator(nn.Module):
         self.dense, self.out = Dense(16 * widths[0], widths[0]), Dense(widths[0], 1)
 
     def forward(self, images: Image) -> Float[Tensor, " b"]:
-        """One logit a picture; those of a batch see how much their group varies."""
-        x = self.levels(leaky(F.conv2d(images, self.first.weight, self.bias)))  # [b, c, 4, 4]
+        """One logit a picture of the full side or of 2, 4, ... times less; a batch's see how much their group varies."""
+        skipped = len(self.levels) + 2 - int(math.log2(images.shape[-1]))
+        x = self.levels[skipped:](leaky(self.colours[skipped](images)))  # [b, c, 4, 4]
         x = torch.cat([x, spread(x, self.group)], dim=1)
         x = leaky(F.conv2d(x, self.last.weight, self.last_bias, padding=1))
         return self.out(leaky(self.dense(x.flatten(1)))).flatten()

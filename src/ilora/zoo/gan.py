@@ -60,7 +60,10 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
 
 
 class Pair(nn.Module):
-    """Generator and discriminator, drawn by the recipe's seed."""
+    """Generator and discriminator, drawn by the recipe's seed.
+
+    Resolutions that the generator grows into begin silent: until they are trained it paints what those before them do.
+    """
 
     def __init__(self, chosen: GanRecipe) -> None:
         super().__init__()
@@ -69,6 +72,14 @@ class Pair(nn.Module):
             torch.manual_seed(chosen.gan.seed)
             self.generator = StyleGAN2(Shape2(widths=chosen.widths, mapping=mapping))
             self.discriminator = Discriminator(chosen.widths, group=chosen.group)
+        for level in range(len(chosen.widths) - len(chosen.gan.growth), len(chosen.widths)):
+            nn.init.zeros_(self.generator.synthesis.get_submodule(f"b{4 * 2**level}").torgb.conv.weight)
+
+    def grown(self, step: int, config: Adversarial) -> int:
+        """Let the generator paint at the side of an update; returns how many times smaller than its own that is."""
+        ahead = sum(step < growth for growth in config.growth)
+        self.generator.synthesis.levels = len(self.generator.shape.widths) - ahead
+        return 2**ahead
 
 
 def train_pair(
@@ -102,10 +113,12 @@ def train_pair(
     with interruption() as asked, progress(folder.name, config.steps, done=first) as tell:
         for step in range(first, config.steps):
             numbers = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            smaller = pair.grown(step, config)
 
             # Discriminator.
             index = torch.randint(reals[1], (config.batch,), generator=numbers)
-            losses = {"discriminator": judge(pair, _mirrored(reals[0](index), numbers), step, config, numbers)}
+            images = F.avg_pool2d(_mirrored(reals[0](index), numbers), smaller)
+            losses = {"discriminator": judge(pair, images, step, config, numbers)}
             _update(optimizer, losses["discriminator"], pair.discriminator)
 
             # Generator.
@@ -147,7 +160,8 @@ def judge(pair: Pair, images: Image, step: int, config: Adversarial, numbers: to
     loss = F.softplus(-real).mean() + F.softplus(pair.discriminator(fakes)).mean()
     if counts:
         (slope,) = torch.autograd.grad(real.sum(), images, create_graph=True)  # [b, 3, h, w]
-        loss = loss + config.lazy * config.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
+        gamma = config.r1 * (images.shape[-1] / pair.generator.shape.resolution) ** 2
+        loss = loss + config.lazy * gamma / 2 * slope.square().sum((1, 2, 3)).mean()
     return loss
 
 
