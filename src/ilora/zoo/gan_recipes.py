@@ -19,9 +19,9 @@ class Adversarial(Configuration):
     steps: int
     growth: tuple[int, ...] = ()  # updates after which the side doubles (Karras et al. 2018); it begins so much smaller
     batch: int = 16
-    lr: float = 2.5e-3  # of a layer whose weights have unit variance: equalised for the others
-    r1: float = 0.0512  # weight gamma at the full side; 0.0002 side^2 / batch, the rule of thumb of StyleGAN 2-ADA
-    lazy: int = 16  # updates between two that count R1, then ``lazy``-fold
+    lr: float = 2e-3  # of a layer whose weights have unit variance: equalised for the others
+    r1: float = 1.0  # weight gamma at the full side; at a smaller one as much less as that has fewer pixels
+    lazy: int = 4  # updates between two that count R1, then ``lazy``-fold
     mixing: float = 0.5  # share of the images whose fine layers get another style
     ema: float = 0.9978  # decay of the averaged weights that are shipped: half in 5,000 images at a batch of 16
     seed: int = 0
