@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -67,6 +68,23 @@ def test_images_span_minus_one_to_one(shards):
         torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1), ["", ""], [{}, {}], [0, 1]
     )
     assert images.images(slice(None)).unique().tolist() == [-1.0, 1.0]
+
+
+def test_larger_pictures_are_brought_to_the_recipes_size(tmp_path):
+    """Cells of 2 x 2 pixels by hand: 0, 0, 255 and 255 give 127.5, which rounds to the even 128."""
+    picture, pixels = io.BytesIO(), np.zeros((4, 4, 3), np.uint8)
+    pixels[:, ::2] = 255
+    pixels[2:, 2:] = 7
+    Image.fromarray(pixels).save(picture, format="PNG")
+    with tarfile.open(tmp_path / "rooms.tar", "w") as shard:
+        for kind, data in (("png", picture.getvalue()), ("json", b'{"caption": "", "factors": {}}')):
+            member = tarfile.TarInfo(f"00000003.{kind}")
+            member.size = len(data)
+            shard.addfile(member, io.BytesIO(data))
+    assert read_pictures(tmp_path, size=2).pixels[0, 0].tolist() == [[128, 128], [128, 7]]
+    assert read_pictures(tmp_path, size=4).pixels.shape == (1, 3, 4, 4)
+    with pytest.raises(ValueError, match="expected pictures of 3 px or a multiple of it"):
+        read_pictures(tmp_path, size=3)
 
 
 def test_no_shards_is_a_clear_error(tmp_path):

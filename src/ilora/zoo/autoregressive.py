@@ -7,7 +7,6 @@ intrinsic maps look like. No intrinsic map reaches it.
 import copy
 import math
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,7 +16,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ilora import tensors
-from ilora.config import Configuration
 from ilora.generators.gpt import Prefix
 from ilora.generators.token_files import Stages, write_folder
 from ilora.run import read_json, write_json
@@ -25,67 +23,12 @@ from ilora.zoo.codec import crops, distance, mix_colours
 from ilora.zoo.loop import mixed
 from ilora.zoo.loop import train as minimise
 from ilora.zoo.pictures import Pictures, read_pictures
-from ilora.zoo.recipes import Training
+from ilora.zoo.recipes import TokenRecipe, recipe
 from ilora.zoo.train import claim
 
 SEEN = 32_768  # latent cells that codebooks are begun and mended with
 ROUNDS = 10  # of k-means
 SHIFT = 4  # largest move of a picture that the prior learns from [px]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenRecipe(Configuration):
-    """A VQGAN in miniature: VQModel, GPT2LMHeadModel."""
-
-    name: str
-    description: str
-    size: int = 128  # side of the pictures [px]
-    pictures: int = 5500  # at most, in the order of their seeds
-    held_out: int = 500  # pictures that only the quality numbers see
-
-    # Codec: 8 x 8 pixels to one of `entries` vectors of `entry` numbers.
-    entries: int = 1024
-    entry: int = 8
-    widths: tuple[int, ...] = (16, 32, 64, 96)  # at 1, 1/2, 1/4 and 1/8 of the size, attention at the last
-    groups: int = 8  # of the norms
-    codec: Training = field(default_factory=lambda: Training(steps=2400, batch=16, lr=2e-3, warmup=100, ema=0.995))
-    codec_crop: int = 64  # side of the random crops that the codec learns from [px]
-    quantise_from: int = 400  # step at which k-means begins the codebook; before, latents pass as they are
-    revive_every: int = 200  # steps after which entries that no cell chooses begin anew at a cell's latent
-    commitment: float = 0.25  # weight of the latent's way to its entry against the entry's to the latent
-
-    # Prior: a caption, a start token and the picture, row by row.
-    width: int = 160
-    layers: int = 6
-    heads: int = 5
-    dropout: float = 0.0
-    caption_tokens: int = 32  # longest caption
-    drop_caption: float = 0.1  # share of pictures seen without their caption, for classifier-free guidance
-    variants: int = 1  # times that each picture and its mirror image are tokenised, from the second on moved a little
-    prior: Training = field(
-        default_factory=lambda: Training(
-            steps=1300, batch=16, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.995, snapshots=(80, 160, 320, 640, 960)
-        )
-    )
-
-
-RECIPES = {
-    "rooms-ar": TokenRecipe(
-        name="rooms-ar",
-        description="a VQGAN in miniature: a transformer that paints furnished rooms from captions, token by token",
-    ),
-}
-
-
-def recipe(name: str) -> TokenRecipe:
-    """The recipe of an embedded generator of tokens.
-
-    Raises:
-        ValueError: there is no recipe of that name.
-    """
-    if name not in RECIPES:
-        raise ValueError(f"expected a recipe among {', '.join(RECIPES)}, got {name!r}")
-    return RECIPES[name]
 
 
 def train(name: str, pictures: Path | str, out: Path | str, *, device: str | None = None) -> Path:
@@ -108,7 +51,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
     chosen, out = recipe(name), Path(out)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     claim(chosen, out)
-    shown, _ = read_pictures(pictures, limit=chosen.pictures).split(chosen.held_out)
+    shown, _ = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
     codec = train_codec(chosen, shown, out / "codec", device=device).requires_grad_(False)
     prefix = vocabulary(chosen, shown.captions, out / "words.json")
     prior = build_prior(chosen, prefix).to(device)

@@ -1,18 +1,16 @@
 """Measure a trained generator of tokens and its ladder, and write its card: what ``ilora.zoo.measure`` says of
 diffusion, and how many bits a token takes."""
 
-import json
 from pathlib import Path
 
 import torch
 
-from ilora.generators import load
 from ilora.generators.base import Generator
 from ilora.run import write_json
 from ilora.zoo import quality
-from ilora.zoo.autoregressive import TokenRecipe, bits_per_token, recipe, rung, vocabulary
-from ilora.zoo.measure import PAINTED, ceiling, facts, paint, scene_encoder, sheet
-from ilora.zoo.pictures import Pictures, read_pictures
+from ilora.zoo.autoregressive import bits_per_token, rung, vocabulary
+from ilora.zoo.measure import CEILING, PAINTED, ceiling, facts, finished, ladder, paint, sheet
+from ilora.zoo.pictures import Pictures
 
 STAGES = ("codec", "prior")
 
@@ -28,44 +26,29 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
     Returns:
         The generator's folder, complete.
     """
-    chosen, out = recipe(name), Path(out)
-    shown, held = read_pictures(pictures, limit=chosen.pictures).split(chosen.held_out)
-    encoder = scene_encoder(shown, out / "encoder")
-    place = out / "generator"
-    generator = load(str(place))
-    ladder = [
-        measure_rung(chosen, out, path, encoder, held) for path in sorted((out / "prior" / "snapshots").iterdir())
-    ]
+    done = finished(name, pictures, out)
+    held, captions = done.held, done.held.captions[:PAINTED]
+    words = vocabulary(done.recipe, [], done.out / "words.json").tokens(held.captions)
+
+    def bits(generator: Generator) -> dict[str, float]:
+        rows = tokens(generator, held)
+        return {"bits_per_token": bits_per_token(generator.prior.network, words, rows, done.recipe.entries)}
+
     write_json(
-        place / "card.json",
-        facts(chosen, out, parts=("vqvae", "prior"), stages=STAGES)
+        done.place / "card.json",
+        facts(done, parts=("vqvae", "prior"), stages=STAGES)
         | {
-            "data": f"{len(shown):,} rooms, {chosen.size} px, seeds {shown.seeds[0]} to {shown.seeds[-1]}; captions",
-            "ceiling_protocol": "true maps of the rooms test split through the frozen codec, mean over images",
-            "ceiling": ceiling(generator),
-            "quality_protocol": f"{min(PAINTED, len(held))} pictures for captions of held-out scenes against "
-            f"{len(held)} held-out ones, no guidance; scene encoder v{quality.VERSION}; bits a token of those",
-            "ladder": ladder,
+            "data": done.data("captions"),
+            "ceiling_protocol": CEILING,
+            "ceiling": ceiling(done.generator),
+            "quality_protocol": f"{len(captions)} pictures for captions of held-out scenes against {len(held)} "
+            f"held-out ones, no guidance; scene encoder v{quality.VERSION}; bits a token of those",
+            "ladder": ladder(done, "prior", rung, lambda generator: paint(generator, captions), more=bits),
         }
-        | usage(generator, held),
+        | usage(done.generator, held),
     )
-    sheet(generator, held, place / "samples.png")
-    return place
-
-
-def measure_rung(
-    chosen: TokenRecipe, out: Path, snapshot: Path, encoder: quality.SceneEncoder, held: Pictures
-) -> dict[str, float]:
-    """Quality of one snapshot of the ladder; measured once and kept beside it."""
-    kept = out / "ladder" / f"{snapshot.stem}.json"
-    if not kept.exists():
-        generator = load(str(rung(chosen.name, out, snapshot, out / "ladder" / snapshot.stem)))
-        painted = paint(generator, held.captions[:PAINTED])
-        found = quality.measure(encoder, painted, held.images(slice(None)))
-        words = vocabulary(chosen, [], out / "words.json").tokens(held.captions)
-        bits = bits_per_token(generator.prior.network, words, tokens(generator, held), chosen.entries)
-        write_json(kept, {"images": int(snapshot.stem), "bits_per_token": bits} | found)
-    return json.loads(kept.read_text())
+    sheet(done.generator, held, done.place / "samples.png")
+    return done.place
 
 
 def tokens(generator: Generator, pictures: Pictures) -> torch.Tensor:

@@ -53,7 +53,7 @@ class Discriminator(nn.Module):
         self.dense, self.out = Dense(16 * widths[0], widths[0]), Dense(widths[0], 1)
 
     def forward(self, images: Image) -> Float[Tensor, " b"]:
-        """One logit a picture of the full side or of 2, 4, ... times less; a batch's see how much their group varies."""
+        """One logit a picture of the full side or 2, 4, ... times less; those of a batch see how their group varies."""
         skipped = len(self.levels) + 2 - int(math.log2(images.shape[-1]))
         x = self.levels[skipped:](leaky(self.colours[skipped](images)))  # [b, c, 4, 4]
         x = torch.cat([x, spread(x, self.group)], dim=1)

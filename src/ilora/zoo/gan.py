@@ -19,10 +19,10 @@ from ilora.generators.stylegan_layers import MappingShape, Styles
 from ilora.records import Image
 from ilora.run import append, cut, interruption, load_checkpoint, progress, save_checkpoint
 from ilora.zoo.discriminator import Discriminator
-from ilora.zoo.gan_recipes import Adversarial, GanRecipe, recipe
 from ilora.zoo.inverter import train_encoder
 from ilora.zoo.loop import MINUTES, REPORT
 from ilora.zoo.pictures import read_pictures
+from ilora.zoo.recipes import Adversarial, GanRecipe, recipe
 from ilora.zoo.train import claim
 
 SLOW = 0.01  # learning rate of the mapping, as a share of the others'
@@ -46,7 +46,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
     chosen, out = recipe(name), Path(out)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     claim(chosen, out)
-    shown, _ = read_pictures(pictures, limit=chosen.pictures).split(chosen.held_out)
+    shown, _ = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
 
     def reals(index: Tensor) -> Image:
         return shown.images(index).to(device)
@@ -103,7 +103,7 @@ def train_pair(
         FloatingPointError: a loss is not finite.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
-    parameters, optimizer = equalised(pair, config.lr)
+    parameters, optimizer = equalised(pair, config.lr, discriminator=config.discriminator_lr / config.lr)
     own = {name: value for name, value in parameters.items() if name.startswith("generator.")}
     averaged = {name: value.detach().clone() for name, value in own.items()}
     checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
@@ -160,8 +160,7 @@ def judge(pair: Pair, images: Image, step: int, config: Adversarial, numbers: to
     loss = F.softplus(-real).mean() + F.softplus(pair.discriminator(fakes)).mean()
     if counts:
         (slope,) = torch.autograd.grad(real.sum(), images, create_graph=True)  # [b, 3, h, w]
-        gamma = config.r1 * (images.shape[-1] / pair.generator.shape.resolution) ** 2
-        loss = loss + config.lazy * gamma / 2 * slope.square().sum((1, 2, 3)).mean()
+        loss = loss + config.lazy * config.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
     return loss
 
 
@@ -176,13 +175,18 @@ def draw(network: StyleGAN2, count: int, mixing: float, numbers: torch.Generator
     return torch.where(later, second, first)
 
 
-def equalised(pair: nn.Module, lr: float) -> tuple[dict[str, nn.Parameter], torch.optim.Adam]:
+def equalised(
+    pair: nn.Module, lr: float, *, discriminator: float = 1.0
+) -> tuple[dict[str, nn.Parameter], torch.optim.Adam]:
     """Adam whose steps are those of equalised learning rates (Karras et al. 2018, sec. 4.1), and its parameters in
     their order.
 
     There a layer keeps weights of unit variance and multiplies them by a gain at each call. Adam's steps do not depend
     on the scale of gradients, so that this is the same as effective weights with a learning rate of ``lr`` times the
     gain.
+
+    Args:
+        discriminator: learning rate of the discriminator as a share of the generator's.
     """
     gains = dict.fromkeys(dict(pair.named_parameters()), 1.0)
     for name, module in pair.named_modules():
@@ -191,6 +195,8 @@ def equalised(pair: nn.Module, lr: float) -> tuple[dict[str, nn.Parameter], torc
             gains[f"{name}.weight"] = slow / math.sqrt(module.weight[0].numel())
         if isinstance(module, nn.Linear):
             gains[f"{name}.bias"] = slow
+    for name in gains:
+        gains[name] *= discriminator if name.startswith("discriminator.") else 1.0
     parameters = dict(sorted(pair.named_parameters(), key=lambda item: gains[item[0]]))
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in parameters.items():

@@ -1,23 +1,18 @@
 """Measure a trained GAN and its ladder, and write its card: quality, and how well it paints pictures it never saw."""
 
-import json
 from pathlib import Path
 
 import torch
 
-from ilora.generators import load
 from ilora.generators.base import LOST, Generator, lost
 from ilora.generators.stylegan_files import ENCODER, WEIGHTS
 from ilora.images import contact_sheet, write_preview
 from ilora.ops import color
 from ilora.records import Image
 from ilora.run import write_json
-from ilora.tensors import read
 from ilora.zoo import quality
 from ilora.zoo.gan import rung
-from ilora.zoo.gan_recipes import GanRecipe, recipe
-from ilora.zoo.measure import PAINTED, facts, scene_encoder
-from ilora.zoo.pictures import Pictures, read_pictures
+from ilora.zoo.measure import PAINTED, facts, finished, ladder
 
 STAGES = ("gan", "encoder")
 INVERTED = 64  # held-out pictures that are encoded and painted again
@@ -34,32 +29,24 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
     Returns:
         The generator's folder, complete.
     """
-    chosen, out = recipe(name), Path(out)
-    shown, held = read_pictures(pictures, limit=chosen.pictures).split(chosen.held_out)
-    encoder = scene_encoder(shown, out / "scene_encoder")
-    place = out / "generator"
-    generator = load(str(place))
-    snapshots = sorted((out / "gan" / "snapshots").iterdir())
-    parts = {"generator": place / WEIGHTS, "encoder": place / ENCODER}
+    done = finished(name, pictures, out)
+    seen = done.held.images(slice(0, INVERTED))
+    painted = min(PAINTED, len(done.held))
     write_json(
-        place / "card.json",
-        facts(chosen, out, parts=(), stages=STAGES)
+        done.place / "card.json",
+        facts(done, parts=(WEIGHTS, ENCODER), stages=STAGES)
         | {
-            "parameters": {
-                part: sum(value.numel() for value in read(path)[0].values()) for part, path in parts.items()
-            },
-            "megabytes": sum(path.stat().st_size for path in parts.values()) / 1e6,
-            "data": f"{len(shown):,} rooms, {chosen.size} px, seeds {shown.seeds[0]} to {shown.seeds[-1]}; no captions",
-            "ceiling_protocol": f"{min(INVERTED, len(held))} held-out pictures through encoder and {chosen.refinement} "
-            f"steps of descent; residual in units of [-1, 1], lost: share of pixels above {LOST}",
-            "ceiling": {"picture": inversion(generator, held.images(slice(0, INVERTED)))},
-            "quality_protocol": f"{min(PAINTED, len(held))} pictures, no truncation, against {len(held)} held-out "
-            f"pictures; scene encoder v{quality.VERSION}",
-            "ladder": [measure_rung(chosen, out, path, encoder, held) for path in snapshots],
+            "data": done.data("no captions"),
+            "ceiling_protocol": f"{len(seen)} held-out pictures through encoder and {done.recipe.refinement} steps of "
+            f"descent; residual in units of [-1, 1], lost: share of pixels above {LOST}",
+            "ceiling": {"picture": inversion(done.generator, seen)},
+            "quality_protocol": f"{painted} pictures, no truncation, against {len(done.held)} held-out pictures; "
+            f"scene encoder v{quality.VERSION}",
+            "ladder": ladder(done, "gan", rung, lambda generator: paint(generator, painted)),
         },
     )
-    sheet(generator, place / "samples.png")
-    return place
+    sheet(done.generator, done.place / "samples.png")
+    return done.place
 
 
 def inversion(generator: Generator, images: Image) -> dict[str, float]:
@@ -78,18 +65,6 @@ def inversion(generator: Generator, images: Image) -> dict[str, float]:
         "lost": (off >= LOST).float().mean().item(),
         "psnr": (-10 * squared.log10()).mean().item(),
     }
-
-
-def measure_rung(
-    chosen: GanRecipe, out: Path, snapshot: Path, encoder: quality.SceneEncoder, held: Pictures
-) -> dict[str, float]:
-    """Quality of one snapshot of the ladder; measured once and kept beside it."""
-    kept = out / "ladder" / f"{snapshot.stem}.json"
-    if not kept.exists():
-        generator = load(str(rung(chosen.name, out, snapshot, out / "ladder" / snapshot.stem)))
-        painted = paint(generator, min(PAINTED, len(held)))
-        write_json(kept, {"images": int(snapshot.stem)} | quality.measure(encoder, painted, held.images(slice(None))))
-    return json.loads(kept.read_text())
 
 
 def paint(generator: Generator, count: int, *, batch: int = 32) -> Image:

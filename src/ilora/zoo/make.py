@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ilora.zoo import autoregressive, autoregressive_card, gan, gan_card, gan_recipes, measure, recipes, train
+from ilora.zoo import autoregressive, autoregressive_card, gan, gan_card, measure, train
+from ilora.zoo.recipes import GanRecipe, Recipe, TokenRecipe, recipe
 
 
 @dataclass(frozen=True)
@@ -13,25 +13,23 @@ class Maker:
     """What turns recipes of a kind into generators.
 
     Attributes:
-        recipe: name to recipe.
         train: name, pictures and folder to a trained generator.
         write_card: the same to one with its card.
         rung: name, folder and snapshot to a generator of the ladder.
         ladder: the stage whose snapshots these are.
     """
 
-    recipe: Callable[[str], Any]
     train: Callable[..., Path]
     write_card: Callable[..., Path]
     rung: Callable[..., Path]
     ladder: str
 
 
-DIFFUSION = Maker(recipes.recipe, train.train, measure.write_card, train.rung, "denoiser")
-GAN = Maker(gan_recipes.recipe, gan.train, gan_card.write_card, gan.rung, "gan")
-TOKENS = Maker(
-    autoregressive.recipe, autoregressive.train, autoregressive_card.write_card, autoregressive.rung, "prior"
-)
+MAKERS = {
+    Recipe: Maker(train.train, measure.write_card, train.rung, "denoiser"),
+    GanRecipe: Maker(gan.train, gan_card.write_card, gan.rung, "gan"),
+    TokenRecipe: Maker(autoregressive.train, autoregressive_card.write_card, autoregressive.rung, "prior"),
+}
 
 
 def make(
@@ -54,10 +52,11 @@ def make(
         device: where to train; None: a GPU if there is one.
 
     Raises:
+        ValueError: there is no recipe of that name.
         FileExistsError: ``out`` holds files, and ``resume`` is not asked for.
     """
-    maker, out = _maker(name), Path(out)
-    chosen = maker.recipe(name)
+    chosen, out = recipe(name), Path(out)
+    maker = MAKERS[type(chosen)]
     if not resume and out.is_dir() and any(out.iterdir()):
         raise FileExistsError(
             f"expected an empty folder, got {out} with files in it; go on with it (--resume) or choose another"
@@ -73,16 +72,3 @@ def make(
         for snapshot in sorted((out / maker.ladder / "snapshots").iterdir()):
             maker.rung(name, out, snapshot, out / "ladder" / snapshot.stem)
     return place
-
-
-def _maker(name: str) -> Maker:
-    """Who makes the generator of a recipe.
-
-    Raises:
-        ValueError: there is no recipe of that name.
-    """
-    for maker, known in ((DIFFUSION, recipes.RECIPES), (GAN, gan_recipes.RECIPES), (TOKENS, autoregressive.RECIPES)):
-        if name in known:
-            return maker
-    names = [*recipes.RECIPES, *gan_recipes.RECIPES, *autoregressive.RECIPES]
-    raise ValueError(f"expected a recipe among {', '.join(names)}, got {name!r}")

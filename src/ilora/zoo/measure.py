@@ -1,7 +1,8 @@
 """Measure a trained generator and its ladder, and write the card: codec ceilings, quality, samples, loss curves."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,7 +11,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ilora import data, intrinsics
-from ilora.config import Configuration
 from ilora.generators import load
 from ilora.generators.base import Generator
 from ilora.images import contact_sheet, write_preview
@@ -19,13 +19,45 @@ from ilora.records import Image
 from ilora.run import write_json
 from ilora.zoo import quality
 from ilora.zoo.pictures import Pictures, read_pictures
-from ilora.zoo.recipes import Recipe, recipe
+from ilora.zoo.recipes import GanRecipe, Recipe, TokenRecipe, recipe
 from ilora.zoo.train import rung
 
 PAINTED = 256  # pictures that quality is measured on
 STEPS = 20  # of the sampler
 PARTS = ("vae", "unet", "text_encoder")
 STAGES = ("codec", "denoiser")  # that were trained, fields of the recipe
+CEILING = "true maps of the rooms test split through the frozen codec, mean over images"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished training, opened to be measured.
+
+    Attributes:
+        recipe: that was trained.
+        out: the training's folder.
+        shown: pictures that it learned from.
+        held: pictures that it never saw; quality is measured against them.
+        encoder: frozen scene encoder of the quality numbers.
+        generator: what was trained, as users load it.
+    """
+
+    recipe: Recipe | GanRecipe | TokenRecipe
+    out: Path
+    shown: Pictures
+    held: Pictures
+    encoder: quality.SceneEncoder
+    generator: Generator
+
+    @property
+    def place(self) -> Path:
+        """The generator's folder."""
+        return self.out / "generator"
+
+    def data(self, words: str) -> str:
+        """What it learned from; ``words`` tells of captions."""
+        seeds = self.shown.seeds
+        return f"{len(self.shown):,} rooms, {self.recipe.size} px, seeds {seeds[0]} to {seeds[-1]}; {words}"
 
 
 def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
@@ -39,49 +71,76 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
     Returns:
         The pipeline's folder, complete.
     """
-    chosen, out = recipe(name), Path(out)
-    shown, held = read_pictures(pictures, limit=chosen.pictures).split(chosen.held_out)
-    encoder = scene_encoder(shown, out / "encoder")
-    place = out / "generator"
-    generator = load(str(place))
-    snapshots = sorted((out / "denoiser" / "snapshots").iterdir())
+    done = finished(name, pictures, out)
+    captions = done.held.captions[:PAINTED]
     write_json(
-        place / "card.json",
-        facts(chosen, out, parts=PARTS, stages=STAGES)
+        done.place / "card.json",
+        facts(done, parts=PARTS, stages=STAGES)
         | {
-            "data": f"{len(shown):,} rooms, {chosen.size} px, seeds {shown.seeds[0]} to {shown.seeds[-1]}; captions",
-            "ceiling_protocol": "true maps of the rooms test split through the frozen codec, mean over images",
-            "ceiling": ceiling(generator),
-            "quality_protocol": f"{PAINTED} pictures for captions of held-out scenes against {len(held)} held-out "
-            f"pictures; {STEPS} steps, no guidance; scene encoder v{quality.VERSION}",
-            "ladder": [measure_rung(chosen, out, path, encoder, held) for path in snapshots],
+            "data": done.data("captions"),
+            "ceiling_protocol": CEILING,
+            "ceiling": ceiling(done.generator),
+            "quality_protocol": f"{len(captions)} pictures for captions of held-out scenes against {len(done.held)} "
+            f"held-out pictures; {STEPS} steps, no guidance; scene encoder v{quality.VERSION}",
+            "ladder": ladder(done, "denoiser", rung, lambda generator: paint(generator, captions)),
         },
     )
-    sheet(generator, held, place / "samples.png")
-    return place
+    sheet(done.generator, done.held, done.place / "samples.png")
+    return done.place
 
 
-def facts(chosen: Configuration, out: Path, *, parts: Sequence[str], stages: Sequence[str]) -> dict:
+def finished(name: str, pictures: Path | str, out: Path | str) -> Finished:
+    """Open what a training left; the scene encoder is trained the first time."""
+    chosen, out = recipe(name), Path(out)
+    shown, held = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
+    encoder = quality.train_encoder(shown, out / "scene_encoder").eval().requires_grad_(False)
+    return Finished(chosen, out, shown, held, encoder, load(str(out / "generator")))
+
+
+def ladder(
+    done: Finished,
+    stage: str,
+    rung: Callable[[str, Path, Path, Path], Path],
+    paint: Callable[[Generator], Image],
+    *,
+    more: Callable[[Generator], dict[str, float]] | None = None,
+) -> list[dict[str, float]]:
+    """Quality of every snapshot of a stage; each is measured once and kept in ``out/ladder``.
+
+    Args:
+        rung: name, training's folder, snapshot and place to the folder of a generator.
+        paint: generator to the pictures that are compared with the held-out ones.
+        more: generator to further numbers.
+    """
+    rows = []
+    for snapshot in sorted((done.out / stage / "snapshots").iterdir()):
+        kept = done.out / "ladder" / f"{snapshot.stem}.json"
+        if not kept.exists():
+            place = rung(done.recipe.name, done.out, snapshot, done.out / "ladder" / snapshot.stem)
+            generator = load(str(place))
+            found = quality.measure(done.encoder, paint(generator), done.held.images(slice(None)))
+            extra = more(generator) if more else {}
+            write_json(kept, {"images": int(snapshot.stem)} | extra | found)
+        rows.append(json.loads(kept.read_text()))
+    return rows
+
+
+def facts(done: Finished, *, parts: Sequence[str], stages: Sequence[str]) -> dict:
     """What can be read off the training's files.
 
     Args:
-        parts: folders of weights in ``out/generator``.
+        parts: folders of weights, or their files, in ``out/generator``.
         stages: trainings, which are fields of the recipe and folders in ``out``.
     """
-    sizes = {part: _weights(out / "generator" / part) for part in parts}
+    chosen, sizes = done.recipe, {Path(part).stem: _weights(done.place / part) for part in parts}
     return {
         "description": chosen.description,
         "recipe": chosen.write(),
         "parameters": {part: count for part, (count, _) in sizes.items()},
         "megabytes": sum(size for _, size in sizes.values()) / 1e6,
         "images_seen": {stage: getattr(chosen, stage).steps * getattr(chosen, stage).batch for stage in stages},
-        "loss": {stage: _curve(out / stage / "log.jsonl") for stage in stages},
+        "loss": {stage: _curve(done.out / stage / "log.jsonl") for stage in stages},
     }
-
-
-def scene_encoder(shown: Pictures, folder: Path) -> quality.SceneEncoder:
-    """The frozen scene encoder, trained the first time."""
-    return quality.train_encoder(shown, folder).eval().requires_grad_(False)
 
 
 def paint(generator: Generator, captions: Sequence[str], *, guidance: float = 1.0, batch: int = 32) -> Image:
@@ -92,18 +151,6 @@ def paint(generator: Generator, captions: Sequence[str], *, guidance: float = 1.
         seeds = range(begin, begin + len(words))
         parts.append(generator.sample(seeds, words, steps=STEPS, guidance=guidance)[0].cpu())
     return torch.cat(parts)
-
-
-def measure_rung(
-    chosen: Recipe, out: Path, snapshot: Path, encoder: quality.SceneEncoder, held: Pictures
-) -> dict[str, float]:
-    """Quality of one snapshot of the ladder; measured once and kept beside it."""
-    kept = out / "ladder" / f"{snapshot.stem}.json"
-    if not kept.exists():
-        generator = load(str(rung(chosen.name, out, snapshot, out / "ladder" / snapshot.stem)))
-        painted = paint(generator, held.captions[:PAINTED])
-        write_json(kept, {"images": int(snapshot.stem)} | quality.measure(encoder, painted, held.images(slice(None))))
-    return json.loads(kept.read_text())
 
 
 @torch.no_grad()
@@ -141,9 +188,9 @@ def sheet(generator: Generator, held: Pictures, path: Path) -> None:
 
 
 def _weights(folder: Path) -> tuple[int, int]:
-    """Number of weights and size in bytes of one part of a pipeline."""
+    """Number of weights and size in bytes of one part of a generator: a folder of files, or one file."""
     count = size = 0
-    for path in folder.glob("*.safetensors"):
+    for path in folder.glob("*.safetensors") if folder.is_dir() else [folder]:
         count += sum(value.numel() for value in load_file(path).values())
         size += path.stat().st_size
     return count, size

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image as Pillow
 from torch import Tensor
@@ -45,15 +46,16 @@ class Pictures:
         return Pictures(self.pixels[part], self.captions[part], self.factors[part], self.seeds[part])
 
 
-def read_pictures(folder: Path | str, *, limit: int | None = None) -> Pictures:
+def read_pictures(folder: Path | str, *, limit: int | None = None, size: int | None = None) -> Pictures:
     """Read the shards that ``ilora scenes render --products picture`` wrote.
 
     Args:
         folder: holds ``*.tar`` shards of ``{seed}.png`` and ``{seed}.json``.
         limit: read no more pictures than this, in the order of their seeds.
+        size: side that pictures are brought to, by the mean of whole cells of pixels [px]; None: as they are.
 
     Raises:
-        ValueError: the folder holds no shard, or pictures of several sizes.
+        ValueError: the folder holds no shard, pictures of several sizes, or of one that is no multiple of ``size``.
     """
     shards = sorted(Path(folder).glob("*.tar"))
     if not shards:
@@ -74,7 +76,20 @@ def read_pictures(folder: Path | str, *, limit: int | None = None) -> Pictures:
         torch.from_numpy(np.stack([rows[seed][0] for seed in seeds])).permute(0, 3, 1, 2).contiguous()
     )  # [n, 3, h, w]
     stories = [rows[seed][1] for seed in seeds]
+    if size is not None:
+        pixels = _shrunk(pixels, size, folder)
     return Pictures(pixels, [s["caption"] for s in stories], [s["factors"] for s in stories], seeds)
+
+
+def _shrunk(pixels: UInt8[Tensor, "n 3 h w"], size: int, folder: Path | str) -> UInt8[Tensor, "n 3 {size} {size}"]:
+    """Means over cells, rounded; a few pictures at a time, to save memory."""
+    h, w = pixels.shape[-2:]
+    if h != w or h % size:
+        raise ValueError(f"expected pictures of {size} px or a multiple of it in {folder}, got {w} x {h} px")
+    if h == size:
+        return pixels
+    parts = (F.avg_pool2d(part.float(), h // size).round().byte() for part in pixels.split(256))
+    return torch.cat(list(parts))
 
 
 def _read_shard(path: Path) -> dict[int, tuple[np.ndarray, dict]]:

@@ -59,7 +59,89 @@ class Recipe(Configuration):
     vocabulary: int = 512
 
 
-RECIPES = {
+@dataclass(frozen=True, kw_only=True)
+class Adversarial(Configuration):
+    """One resumable training of a generator against a discriminator, both with Adam (betas 0 and 0.99).
+
+    The loss is the non-saturating one (Goodfellow et al. 2014, sec. 3), with R1 (Mescheder et al. 2018, arXiv
+    1801.04406) at every ``lazy``-th update (Karras et al. 2020, arXiv 1912.04958, sec. 3.1).
+    """
+
+    steps: int
+    growth: tuple[int, ...] = ()  # updates after which the side doubles (Karras et al. 2018); it begins so much smaller
+    batch: int = 16
+    lr: float = 1e-2  # of a generator's layer whose weights have unit variance: equalised for the others
+    discriminator_lr: float = 1e-3  # less, so that few updates of the generator suffice to follow
+    r1: float = 1.0  # weight gamma
+    lazy: int = 4  # updates between two that count R1, then ``lazy``-fold
+    mixing: float = 0.5  # share of the images whose fine layers get another style
+    ema: float = 0.9978  # decay of the averaged weights that are shipped: half in 5,000 images at a batch of 16
+    seed: int = 0
+    snapshots: tuple[int, ...] = ()  # steps after which the averaged weights are kept; the last step's always are
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanRecipe(Configuration):
+    """A StyleGAN 2 in miniature, with the encoder that finds the styles of real pictures."""
+
+    name: str
+    description: str
+    size: int = 64  # side of the pictures [px]
+    pictures: int = 5500  # at most, in the order of their seeds
+    held_out: int = 500  # pictures that only the quality numbers see
+
+    noise: int = 256  # numbers that an image is drawn from
+    style: int = 256
+    mapping: int = 4  # layers
+    widths: tuple[int, ...] = (128, 128, 80, 48, 24)  # channels at 4 px, 8 px, ..., of generator and discriminator
+    group: int = 4  # images that the discriminator compares with each other
+    gan: Adversarial = field(
+        default_factory=lambda: Adversarial(steps=3800, growth=(1600, 3000), snapshots=(100, 400, 1600, 2300, 3000))
+    )
+
+    encoder_width: int = 24
+    encoder_features: int = 192
+    encoder: Training = field(default_factory=lambda: Training(steps=1200, batch=16, lr=1e-3, warmup=100, ema=0.995))
+    refinement: int = 50  # steps of descent after the encoder, when a picture is encoded
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRecipe(Configuration):
+    """A VQGAN in miniature: VQModel, GPT2LMHeadModel."""
+
+    name: str
+    description: str
+    size: int = 128  # side of the pictures [px]
+    pictures: int = 5500  # at most, in the order of their seeds
+    held_out: int = 500  # pictures that only the quality numbers see
+
+    # Codec: 8 x 8 pixels to one of `entries` vectors of `entry` numbers.
+    entries: int = 1024
+    entry: int = 8
+    widths: tuple[int, ...] = (16, 32, 64, 96)  # at 1, 1/2, 1/4 and 1/8 of the size, attention at the last
+    groups: int = 8  # of the norms
+    codec: Training = field(default_factory=lambda: Training(steps=2400, batch=16, lr=2e-3, warmup=100, ema=0.995))
+    codec_crop: int = 64  # side of the random crops that the codec learns from [px]
+    quantise_from: int = 400  # step at which k-means begins the codebook; before, latents pass as they are
+    revive_every: int = 200  # steps after which entries that no cell chooses begin anew at a cell's latent
+    commitment: float = 0.25  # weight of the latent's way to its entry against the entry's to the latent
+
+    # Prior: a caption, a start token and the picture, row by row.
+    width: int = 160
+    layers: int = 6
+    heads: int = 5
+    dropout: float = 0.0
+    caption_tokens: int = 32  # longest caption
+    drop_caption: float = 0.1  # share of pictures seen without their caption, for classifier-free guidance
+    variants: int = 1  # times that each picture and its mirror image are tokenised, from the second on moved a little
+    prior: Training = field(
+        default_factory=lambda: Training(
+            steps=1300, batch=16, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.995, snapshots=(80, 160, 320, 640, 960)
+        )
+    )
+
+
+RECIPES: dict[str, Recipe | GanRecipe | TokenRecipe] = {
     "rooms-diffusion": Recipe(
         name="rooms-diffusion",
         description="a Stable Diffusion in miniature that paints furnished rooms from captions",
@@ -75,10 +157,18 @@ RECIPES = {
         heads=(2, 2, 3),
         denoiser=Training(steps=3600, batch=32, lr=1e-3, warmup=100, ema=0.998, snapshots=LADDER),
     ),
+    "rooms-gan": GanRecipe(
+        name="rooms-gan",
+        description="a StyleGAN 2 in miniature that paints furnished rooms",
+    ),
+    "rooms-ar": TokenRecipe(
+        name="rooms-ar",
+        description="a VQGAN in miniature: a transformer that paints furnished rooms from captions, token by token",
+    ),
 }
 
 
-def recipe(name: str) -> Recipe:
+def recipe(name: str) -> Recipe | GanRecipe | TokenRecipe:
     """The recipe of an embedded generator.
 
     Raises:

@@ -35,7 +35,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
     chosen, out = recipe(name), Path(out)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     claim(chosen, out)
-    shown, _ = read_pictures(pictures, limit=chosen.pictures).split(chosen.held_out)
+    shown, _ = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
 
     head = codec.train_codec(chosen, shown[: chosen.codec_pictures], out / "codec", device=device).requires_grad_(False)
     pair, words = _pair(chosen, shown.captions, out / "tokenizer", device=device)
