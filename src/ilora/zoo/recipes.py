@@ -70,9 +70,9 @@ class Adversarial(Configuration):
     steps: int
     growth: tuple[int, ...] = ()  # updates after which the side doubles (Karras et al. 2018); it begins so much smaller
     batch: int = 16
-    lr: float = 1e-2  # of a generator's layer whose weights have unit variance: equalised for the others
-    discriminator_lr: float = 1e-3  # less, so that few updates of the generator suffice to follow
-    r1: float = 1.0  # weight gamma
+    lr: float = 5e-3  # of a generator's layer whose weights have unit variance: equalised for the others
+    discriminator_lr: float = 3e-3
+    r1: float = 0.5  # weight gamma
     lazy: int = 4  # updates between two that count R1, then ``lazy``-fold
     mixing: float = 0.5  # share of the images whose fine layers get another style
     ema: float = 0.9978  # decay of the averaged weights that are shipped: half in 5,000 images at a batch of 16
