@@ -96,12 +96,12 @@ class GanRecipe(Configuration):
     widths: tuple[int, ...] = (128, 128, 80, 48, 24)  # channels at 4 px, 8 px, ..., of generator and discriminator
     group: int = 4  # images that the discriminator compares with each other
     gan: Adversarial = field(
-        default_factory=lambda: Adversarial(steps=3800, growth=(1600, 3000), snapshots=(100, 400, 1600, 2300, 3000))
+        default_factory=lambda: Adversarial(steps=3300, growth=(1600, 2800), snapshots=(100, 400, 1600, 2200, 2800))
     )
 
     encoder_width: int = 24
     encoder_features: int = 192
-    encoder: Training = field(default_factory=lambda: Training(steps=1200, batch=16, lr=1e-3, warmup=100, ema=0.995))
+    encoder: Training = field(default_factory=lambda: Training(steps=900, batch=16, lr=1e-3, warmup=100, ema=0.995))
     refinement: int = 50  # steps of descent after the encoder, when a picture is encoded
 
 
