@@ -190,7 +190,7 @@ def protocols(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="intrinsics, families, rank, labels, quality, controls or layers.")],
+    name: Annotated[str, typer.Argument(help="intrinsics, families, rank, labels, quality, controls, layers, recipe.")],
     more: Annotated[list[str] | None, typer.Argument(help="More of --checkpoints.", metavar="[PATH]...")] = None,
     *,
     out: Annotated[Path, typer.Option(help="Folder of points and pages; studies that share it share points.")],
