@@ -44,8 +44,8 @@ LEVEL = 0.95  # of all intervals of one generator and intrinsic together (Bonfer
 RULE = (
     "Error minus that of default in percent of default's, paired by seed and image, with a bootstrap interval over "
     f"both; the intervals of one intrinsic hold together with {100 * LEVEL:g} %. Helps: the interval lies below 0. "
-    "Harms: it lies above 0. No difference: it holds 0. With one seed only images are drawn, and the luck of a seed may "
-    "pass for an effect."
+    "Harms: it lies above 0. No difference: it holds 0. With one seed only images are drawn, and the luck of a seed "
+    "may pass for an effect."
 )
 
 
@@ -57,8 +57,8 @@ class Recipe:
     asks = "What does each choice of the recipe bring?"
     shows = (
         "The preset default with one thing changed at a time, and the published recipe, each against default; then "
-        "both presets with ever fewer updates, error against time. A choice earns its place where leaving it out harms; "
-        f"one that helps should be taken up. {RULE}"
+        "both presets with ever fewer updates, error against time. A choice earns its place where leaving it out "
+        f"harms; one that helps should be taken up. {RULE}"
     )
 
     def points(self, ask: Ask) -> list[Point]:
