@@ -20,7 +20,7 @@ from ilora.generators.toy import Toy
 from ilora.predictor import Predictor
 from ilora.presets import preset
 from ilora.records import Record
-from tests import world
+from tests import tiny, tiny_flow, tiny_stylegan, tiny_tokens, world
 
 
 def records(count: int = 12) -> Record:
@@ -115,6 +115,36 @@ def test_a_fresh_adapter_changes_nothing_and_random_weights_see_otherwise() -> N
     adapt(drawn, config(random_weights=True), data)
     pairs = [lora.downs(lora.state(network)) for network in (toy.network, drawn.network)]
     assert any(not torch.equal(pairs[0][name], pairs[1].get(name, torch.zeros(0))) for name in pairs[0])
+
+
+FAMILIES = {
+    "diffusion": lambda place: tiny.pipeline("1", place),
+    "flow": lambda place: tiny_flow.write("sana", place),
+    "gan": tiny_stylegan.write_stylegan2,
+    "tokens": tiny_tokens.write_autoregressive,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*begins at the negative picture")  # no readout that one would fit with
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_can_begin_so(tmp_path: Path, family: str) -> None:
+    """As many ranks as layers ask for, a start that changes nothing, and weights that a bare network takes back."""
+    FAMILIES[family](tmp_path)
+    generator = load(str(tmp_path))
+    generator.ask("normal")
+    image, code = generator.sample([0, 1])
+    valid = torch.ones(2, 1, *image.shape[-2:], dtype=torch.bool)
+    data = Record(code, generator.target(image), image, valid)
+    asked = config(rank=2, targets="attention+conv")
+    before = generator.forward(code)
+    layers = len(lora.adaptable(generator.network, generator.targets[asked.targets]))
+    adapt(generator, asked, data)
+    assert torch.equal(generator.forward(code), before)
+    weights = lora.state(generator.network)
+    assert sum(map(len, lora.downs(weights).values())) == 2 * layers
+    lora.detach(generator.network)
+    lora.attach(generator.network, asked.adapter, generator.targets[asked.targets], start=lora.downs(weights))
+    lora.load_state(generator.network, weights)
 
 
 def test_a_layer_that_is_never_called_is_drawn() -> None:

@@ -47,7 +47,10 @@ def test_both_presets_run_with_fewer_updates_and_warm_up_as_much_sooner() -> Non
     assert steps["paper"] == [(20_000, 0)] and steps["paper, shorter"] == [(312, 0), (1250, 0), (5000, 0)]
     assert shortened(preset("default", steps=3), 0.01).steps == 1
     quick = Recipe().points(ask(quick=True))
-    assert {point.fit.steps for point in quick} == {60, 8, 15, 30, 240, 4}
+    assert {point.fit.steps for point in quick} == {40, 20, 10, 5, 160, 2}
+    assert (quick[0].fit.warmup, quick[1].fit.warmup) == (round(20 * 40 / 300), 0)
+    asked = ask(quick=True, changes={"warmup": 7, "steps": 12})
+    assert [(point.fit.steps, point.fit.warmup) for point in Recipe().points(asked)[:2]] == [(12, 7), (12, 7)]
     assert len({(point.fit.write().__repr__(), point.mirror) for point in quick}) == len(quick) <= 30
 
 

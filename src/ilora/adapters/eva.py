@@ -99,7 +99,7 @@ class _Seen:
         """``sizes``: columns of the bases."""
         self.bases: dict[str, Basis] = {}
         self.shares: dict[str, Float[Tensor, " l"]] = {}
-        self._layers, self._sizes = layers, sizes
+        self._layers, self._sizes = dict(layers), sizes
         self._means: dict[str, Float[Tensor, " d"]] = {}
         self._counts: dict[str, int] = {}
         self._sums: dict[str, Tensor] = {}  # first of the inputs, [d]; later of the covariance times the basis, [d, l]
@@ -127,7 +127,12 @@ class _Seen:
             basis, moved = self.bases[name].cpu().double(), moved.cpu().double()
             inside = basis.mT @ moved  # [l, l], the covariance within the basis, times the count
             variance, axes = torch.linalg.eigh((inside + inside.mT) / 2)  # ascending
-            self.bases[name] = torch.linalg.qr(moved @ axes.flip(-1))[0].to(self.bases[name])
+            if len(basis) == basis.shape[1]:  # of the whole space: done
+                turned = basis @ axes.flip(-1)
+                del self._layers[name]
+            else:
+                turned = torch.linalg.qr(moved @ axes.flip(-1))[0]
+            self.bases[name] = turned.to(self.bases[name])
             self.shares[name] = (variance.flip(-1) / self._powers[name].cpu().clamp(min=1e-30)).clamp(0, 1)
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -137,7 +142,8 @@ class _Seen:
                 self._add(name, len(rows), rows.sum(0), rows.new_zeros(()))
                 return
             rows = rows - self._means[name]
-            self._add(name, len(rows), rows.mT @ (rows @ self.bases[name]), rows.square().sum())
+            with torch.autocast(rows.device.type, enabled=False):  # float32, whatever the network works in
+                self._add(name, len(rows), rows.mT @ (rows @ self.bases[name]), rows.square().sum())
 
         return add
 
