@@ -48,7 +48,7 @@ def fit(
     labels: Annotated[int | None, typer.Option(help="Labelled images to use. Default: all.")] = None,
     seed: Annotated[int | None, typer.Option(help="Draws the labels, the order, the start.")] = None,
     preset: Annotated[str | None, typer.Option(help="default, paper or augmented.")] = None,
-    method: Annotated[str | None, typer.Option(help="lora, dora, rslora; full, scratch, ridge, head.")] = None,
+    method: Annotated[str | None, typer.Option(help="lora, dora, rslora, eva; full, scratch, ridge, head.")] = None,
     readout: Annotated[str | None, typer.Option(help="paper, native, flow_clean, auto. Default: the preset's.")] = None,
     targets: Annotated[str | None, typer.Option(help="Where adapters go: a name, or a regular expression.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates.")] = None,
@@ -190,7 +190,7 @@ def protocols(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="intrinsics, families, rank, labels, quality, controls or layers.")],
+    name: Annotated[str, typer.Argument(help="intrinsics, families, rank, labels, quality, controls, layers, recipe.")],
     more: Annotated[list[str] | None, typer.Argument(help="More of --checkpoints.", metavar="[PATH]...")] = None,
     *,
     out: Annotated[Path, typer.Option(help="Folder of points and pages; studies that share it share points.")],

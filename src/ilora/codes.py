@@ -10,6 +10,7 @@ from torch import Tensor
 from ilora.config import FitConfig
 from ilora.data.base import Dataset, Subset
 from ilora.data.cache import Cache, content_hash
+from ilora.data.jitter import gains, relight
 from ilora.data.transforms import mirror, square
 from ilora.generators.base import LOST, Denoiser, Generator, lost
 from ilora.generators.readout import fitted
@@ -20,7 +21,7 @@ from ilora.run import progress
 READOUT_IMAGES = 32  # labels that a readout is fitted to
 
 
-def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored: bool) -> Record:
+def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored: bool, relit: int = 0) -> Record:
     """Codes, targets, maps and masks of all examples at the generator's resolution, on the CPU.
 
     Codes and targets come from the cache, where they lie under the hash of the picture that they stand for, so that
@@ -30,6 +31,7 @@ def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored
     Args:
         mirrored: each example is followed by its mirror image, encoded for itself; not one with a code of its own,
             which has no mirror image.
+        relit: each of these is followed by so many copies under other light; not one with a code of its own.
 
     Returns:
         One row an image; maps are rounded to float16 (11 significant bits).
@@ -40,10 +42,16 @@ def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored
             given = examples[index]
             example = square(given, kind, side=generator.resolution)
             rows.append(_row(generator, kind, example, cache, code=stored(generator, given)))
-            if mirrored and stored(generator, given) is None:
-                rows.append(_row(generator, kind, mirror(example, kind), cache))
+            copies = [] if stored(generator, given) is not None else _copies(example, kind, mirrored, relit)
+            rows += [_row(generator, kind, copy, cache) for copy in copies]
             tell(index + 1)
     return Record(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+
+def _copies(example: Example, kind: Intrinsic, mirrored: bool, relit: int) -> list[Example]:
+    """The example in a mirror, if wanted, and both in other light."""
+    sides = [example, *([mirror(example, kind)] if mirrored else [])]
+    return sides[1:] + [relight(side, kind, gain) for side in sides for gain in gains(side.image, relit)]
 
 
 def stored(generator: Generator, example: Example) -> Code | None:

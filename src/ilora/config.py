@@ -136,7 +136,7 @@ class Readout(Configuration):
 class AdapterConfig(Configuration):
     """Which of the network's weights learn, and in which form."""
 
-    # lora | dora | rslora; controls: full (all weights) | scratch (all, from random ones) | ridge, head (linear probes)
+    # lora | dora | rslora | eva; controls: full, scratch (all weights, from random ones) | ridge, head (linear probes)
     method: str = "lora"
     rank: int = 8  # of the low-rank update
     alpha: float | None = None  # scale of the update is alpha / rank; None: alpha = rank
@@ -181,6 +181,7 @@ class FitConfig(Configuration):
     batch: int = 8  # images an update
     accumulate: int = 1  # micro-batches an update
     lr: float | None = None  # of AdamW; None: by the number of weights of the network, see ilora.presets.learning_rate
+    lr_ratio: float = 1.0  # learning rate of B over that of A: LoRA+, see ilora.adapters.lora_plus; 1: the same
     schedule: str = "cosine"  # constant | cosine, after warm-up
     warmup: int = 20  # updates of linear warm-up
     weight_decay: float = 0.0
@@ -188,6 +189,7 @@ class FitConfig(Configuration):
     ema: float = 0.0  # decay of the averaged adapter; 0: none
     masked: bool = True  # native loss on valid cells only
     mirror: bool = True  # train on mirrored copies too
+    jitter: int = 0  # copies of each picture under brighter and coloured light, see ilora.data.jitter
     image_share: float = 0.0  # last share of the updates that use the intrinsic's own loss through the decoder
     precision: str = "auto"  # auto | fp32 | bf16
     gradient_checkpointing: bool = False
@@ -234,7 +236,7 @@ def _check(config: Configuration) -> None:
 _WORDS = {
     "paint": ("single", "augmented"),
     "solver": ("dpm++", "ddim"),
-    "method": ("lora", "dora", "rslora", "full", "scratch", "ridge", "head"),
+    "method": ("lora", "dora", "rslora", "eva", "full", "scratch", "ridge", "head"),
     "schedule": ("constant", "cosine"),
     "precision": ("auto", "fp32", "bf16"),
 }
@@ -252,10 +254,12 @@ _RANGES = {
     "batch": (1, math.inf),
     "accumulate": (1, math.inf),
     "lr": (0, math.inf),
+    "lr_ratio": (1, math.inf),
     "warmup": (0, math.inf),
     "weight_decay": (0, math.inf),
     "clip": (0, math.inf),
     "ema": (0, 1),
     "image_share": (0, 1),
+    "jitter": (0, 64),
     "checkpoint_every": (1, math.inf),
 }

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ilora import images, tensors
-from ilora.adapters import controls, file, lora, probes
+from ilora.adapters import controls, eva, file, lora, lora_plus, probes
 from ilora.codes import batch, drawing, encode, mean_map, placed, stored, with_fitted_readout
 from ilora.config import FitConfig
 from ilora.data import dataset
@@ -129,14 +129,15 @@ def fit(
     # Codes and targets, once.
     generator = probes.probed(generator, config)  # itself, unless a linear probe of it shall learn
     with team.first():
-        records = encode(generator, kind, examples, mirrored=config.mirror)
+        records = encode(generator, kind, examples, mirrored=config.mirror, relit=config.jitter)
 
     # What learns.
-    count = adapt(generator, config)
+    count = adapt(generator, config, records)
     team.say(f"{generator.name} learns {kind.name} from {len(examples)} labelled images: {count}")
     parameters = {name: value for name, value in generator.network.named_parameters() if value.requires_grad}
     average = {name: value.detach().clone() for name, value in parameters.items()} if config.ema else {}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    parameters, groups = lora_plus.grouped(parameters, config.lr_ratio)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     learner = Learner(config, generator, kind, placed(records, team.device), parameters, average, optimizer)
 
     # Learn.
@@ -187,8 +188,11 @@ def _labelled(config: FitConfig, on_problem: str) -> Subset:
     return select(source, len(source) if config.labels is None else config.labels, seed=config.seed)
 
 
-def adapt(generator: Generator, config: FitConfig) -> lora.Count:
-    """Attach the adapter; before that, draw the control's random weights and round frozen weights to bf16."""
+def adapt(generator: Generator, config: FitConfig, records: Record | None = None) -> lora.Count:
+    """Attach the adapter; before that, draw the control's random weights and round frozen weights to bf16.
+
+    ``records`` are what an adapter of method ``eva`` begins from; without them it is counted as one of ``lora``.
+    """
     network = generator.network
     if config.random_weights:
         controls.randomise(network, config.seed)
@@ -200,7 +204,9 @@ def adapt(generator: Generator, config: FitConfig) -> lora.Count:
                 f"gradient_checkpointing must be false here: {generator.name} cannot recompute activations"
             )
         network.enable_gradient_checkpointing()
-    return lora.attach(network, config.adapter, generator.targets.get(config.targets, config.targets), config.seed)
+    start = eva.start(generator, records, config) if config.method == "eva" and records is not None else None
+    targets = generator.targets.get(config.targets, config.targets)
+    return lora.attach(network, config.adapter, targets, config.seed, start=start)
 
 
 def _learn(learner: Learner, run: Run, team: Team) -> None:
@@ -222,7 +228,7 @@ def _learn(learner: Learner, run: Run, team: Team) -> None:
 
             # Update.
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, config)
+                group["lr"] = group["ratio"] * rate(step, config)
             if config.clip is not None:
                 nn.utils.clip_grad_norm_(weights, config.clip)
             optimizer.step()

@@ -359,7 +359,7 @@ def merged(
         for parameter in own.values():
             parameter.data = parameter.data.clone()
         controls.randomise(network, start)
-    lora.attach(network, config, targets)
+    lora.attach(network, config, targets, start=lora.downs(weights) if config.method in lora.UNEVEN else None)
     try:
         lora.load_state(network, weights)
         lora.merge(network)

@@ -64,6 +64,31 @@ def test_stock_diffusers_paints_the_same(
     assert_close(output(pipeline.unet), base)
 
 
+@pytest.mark.parametrize("to", ["diffusers", "kohya"])
+def test_layers_of_several_ranks_are_those_of_one(
+    unet: UNet2DConditionModel, folder: Path, tmp_path: Path, to: str
+) -> None:
+    """Ranks 0 to 3, as EVA allots them, at the scale alpha / rank that all share."""
+    config = AdapterConfig(method="eva", rank=2, alpha=3.0, targets="attention")
+    chosen = lora.adaptable(unet, TARGETS["attention"])
+    start = {name: noise(place % 4, *module.weight.shape[1:]) for place, (name, module) in enumerate(chosen.items())}
+    base = output(unet)
+    lora.attach(unet, config, TARGETS["attention"], start=start)
+    assert torch.equal(output(unet), base)
+    assert {name: len(down) for name, down in lora.downs(lora.state(unet)).items()} == {
+        name: len(down) for name, down in start.items() if len(down)
+    }
+    perturb(unet)
+    expected = output(unet)
+    file.write(tmp_path / "run" / file.FILE, lora.state(unet), ABOUT.replace(adapter=config.write()))
+    lora.merge(unet)
+    assert_close(output(unet), expected, rtol=1e-3, atol=1e-4)
+    path = formats.export(tmp_path / "run", to, tmp_path / "out")
+    pipeline = stock(folder)
+    pipeline.load_lora_weights(tmp_path / "out", weight_name=path.name)
+    assert_close(output(pipeline.unet), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_denoiser_alone_paints_the_same(unet: UNet2DConditionModel, folder: Path, tmp_path: Path) -> None:
     expected = adapt(unet, "dora", "attention+conv", tmp_path / "run")
     formats.export(tmp_path / "run", "diffusers", tmp_path / "out")

@@ -53,7 +53,7 @@ def test_count_of_the_published_adapter() -> None:
         real = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
     width = {name: module.in_features + module.out_features for name, module in real.named_modules()
              if isinstance(module, nn.Linear) and name.endswith(("to_q", "to_k", "to_v", "to_out.0"))}  # fmt: skip
-    assert lora._select(real, TARGETS["attention"]).count("|") + 1 == len(width) == 4 * 32
+    assert lora.adaptable(real, TARGETS["attention"]).keys() == width.keys() and len(width) == 4 * 32
     assert sum(width.values()) == 199_296
 
 
@@ -237,7 +237,11 @@ def test_a_copy_of_an_adapted_network_lives_on_its_own(unet: UNet2DConditionMode
 @pytest.mark.parametrize(
     ("config", "targets", "message"),
     [
-        ({"method": "lokr"}, ".*", "method must be one of lora, dora, rslora, full, scratch, ridge, head, got 'lokr'"),
+        (
+            {"method": "lokr"},
+            ".*",
+            "method must be one of lora, dora, rslora, eva, full, scratch, ridge, head, got 'lokr'",
+        ),
         ({"rank": 0}, ".*", "rank must be at least 1, got 0"),
         ({}, "attn", r"targets 'attn' match none of the network's \d+ linear and convolution layers; .* look like"),
         ({}, ["nothing"], r"targets \['nothing'\] match none"),

@@ -238,7 +238,7 @@ def test_what_a_study_refuses(config: StudyConfig, tmp_path: Path) -> None:
         study("quality", tmp_path, config=config, dry_run=True)
     with pytest.raises(ValueError, match="did you mean 'normal'"):
         study("rank", tmp_path, config=config.replace(intrinsics=("normals",)))
-    assert set(NAMES) == {"intrinsics", "families", "rank", "labels", "quality", "controls", "layers"}
+    assert set(NAMES) == {"intrinsics", "families", "rank", "labels", "quality", "controls", "layers", "recipe"}
 
 
 def test_ray_gives_the_same_rows(config: StudyConfig, tmp_path: Path) -> None:

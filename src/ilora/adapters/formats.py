@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ilora import tensors
 from ilora.adapters import file
-from ilora.adapters.lora import ADAPTABLE, LOW_RANK
+from ilora.adapters.lora import ADAPTABLE, LOW_RANK, downs
 from ilora.config import AdapterConfig
 
 FORMATS = ("diffusers", "peft", "kohya")  # that export writes
@@ -116,6 +116,7 @@ def export(adapter: Path, to: str, out: Path) -> Path:
     scale = _scale(config.rank, config.rank if config.alpha is None else config.alpha, config.method == "rslora")
     weights = {key: tensor * scale if key.endswith("lora_B.weight") else tensor for key, tensor in weights.items()}
     out.mkdir(parents=True, exist_ok=True)
+    weights, config = _even(weights), config.replace(rank=max(map(len, downs(weights).values())))
     if to == "kohya":
         path, named = out / "ilora.safetensors", _to_kohya(weights, config.rank)
     elif to == "peft":
@@ -200,6 +201,17 @@ def _uniform(
             weights[f"{name}.lora_magnitude_vector"] = _magnitude(layer.magnitude, weight, name)
     targets = "|".join(re.escape(name) for name in layers)
     return weights, AdapterConfig(method="dora" if decomposed else "lora", rank=rank, targets=targets)
+
+
+def _even(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same change with every layer at the largest rank, the rest zeros: readers know one rank, or guess at it."""
+    rank, result = max(map(len, downs(weights).values())), {}
+    for key, tensor in weights.items():
+        side = 0 if key.endswith("lora_A.weight") else 1 if key.endswith("lora_B.weight") else None  # of the ranks
+        more = 0 if side is None else rank - tensor.shape[side]
+        shape = [more if place == side else size for place, size in enumerate(tensor.shape)]
+        result[key] = torch.cat([tensor, tensor.new_zeros(shape)], side) if more else tensor
+    return result
 
 
 def _pattern(patterns: dict[str, float], name: str, default: float) -> float:

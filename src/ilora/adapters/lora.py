@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ilora.adapters import controls
 from ilora.config import AdapterConfig
 
-LOW_RANK = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}  # method: PEFT's switch for it
+LOW_RANK = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}, "eva": {}}  # method: PEFT's switch
+UNEVEN = ("eva",)  # methods whose layers differ in rank
 METHODS = (*LOW_RANK, *controls.METHODS)
 ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -52,7 +53,14 @@ class _Attached:
     base: dict[str, Tensor] = field(default_factory=dict)
 
 
-def attach(network: nn.Module, config: AdapterConfig, targets: str | Sequence[str], seed: int = 0) -> Count:
+def attach(
+    network: nn.Module,
+    config: AdapterConfig,
+    targets: str | Sequence[str],
+    seed: int = 0,
+    *,
+    start: dict[str, Tensor] | None = None,
+) -> Count:
     """Give ``network`` an adapter that changes nothing yet; only the adapter's weights learn from now on.
 
     Low-rank weights are float32 whatever the base is. The down-projection is drawn from N(0, 1 / rank^2), the
@@ -63,6 +71,8 @@ def attach(network: nn.Module, config: AdapterConfig, targets: str | Sequence[st
         targets: regular expression over whole module names, or the names' last parts; only linear and convolution
             layers count, without grouped ones. The controls ignore it: all weights learn.
         seed: draws the adapter, or the network itself for ``scratch``; the global random state is left as it was.
+        start: down-projections [r, i, ...] by layer, which may differ in rank; layers without one, or of rank 0, are
+            not adapted. The scale stays alpha / rank of ``config``. Default: drawn, all of one rank.
 
     Raises:
         ValueError: an unknown method, a rank below 1, targets that match nothing, or a network that has an adapter.
@@ -79,8 +89,10 @@ def attach(network: nn.Module, config: AdapterConfig, targets: str | Sequence[st
             controls.randomise(network, seed)
         network.requires_grad_(True)
     else:
-        _inject(network, config, _select(network, targets))
-        _draw(network, seed)
+        chosen = adaptable(network, targets)
+        ranks = {name: config.rank if start is None else len(start.get(name, ())) for name in chosen}
+        _inject(network, config, {name: rank for name, rank in ranks.items() if rank})
+        _draw(network, seed, start or {})
     network._ilora_adapter = record
     return Count(sum(parameter.numel() for parameter in trainable(network)), total)
 
@@ -109,6 +121,12 @@ def state(network: nn.Module) -> dict[str, Tensor]:
         ValueError: the network carries no adapter.
     """
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in _tensors(network).items()}
+
+
+def downs(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The down-projections by layer among an adapter's weights: what ``attach`` takes as ``start``."""
+    end = ".lora_A.weight"
+    return {name.removesuffix(end): tensor for name, tensor in weights.items() if name.endswith(end)}
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
@@ -238,40 +256,49 @@ def _layers(network: nn.Module) -> list[tuple[str, LoraLayer]]:
     return [(name, module) for name, module in network.named_modules() if isinstance(module, LoraLayer)]
 
 
-def _select(network: nn.Module, targets: str | Sequence[str]) -> str:
-    """The expression that matches exactly the linear and convolution layers that ``targets`` asks for."""
+def adaptable(network: nn.Module, targets: str | Sequence[str]) -> dict[str, nn.Module]:
+    """The linear and convolution layers that ``targets`` asks for, by name, as ``attach`` chooses them.
+
+    Raises:
+        ValueError: there are none.
+    """
     pattern = targets if isinstance(targets, str) else rf"(.*\.)?({'|'.join(map(re.escape, targets))})"
     layers = ((name, module) for name, module in network.named_modules() if isinstance(module, ADAPTABLE))
-    known = [name for name, module in layers if getattr(module, "groups", 1) == 1]  # PEFT cannot merge grouped ones
-    chosen = [name for name in known if re.fullmatch(pattern, name)]
+    known = {name: module for name, module in layers if getattr(module, "groups", 1) == 1}  # PEFT cannot merge others
+    chosen = {name: module for name, module in known.items() if re.fullmatch(pattern, name)}
     if not chosen:
         raise ValueError(
             f"targets {targets!r} match none of the network's {len(known)} linear and convolution layers; "
-            f"their names look like {known[len(known) // 2]!r}"
+            f"their names look like {list(known)[len(known) // 2]!r}"
         )
-    return "|".join(map(re.escape, chosen))
+    return chosen
 
 
-def _inject(network: nn.Module, config: AdapterConfig, pattern: str) -> None:
+def _inject(network: nn.Module, config: AdapterConfig, ranks: dict[str, int]) -> None:
+    """Give the named layers adapters of these ranks, all at the same scale."""
     if config.rank < 1:
         raise ValueError(f"rank must be at least 1, got {config.rank}")
+    alpha = config.rank if config.alpha is None else config.alpha
+    uneven = {f"^{re.escape(name)}": rank for name, rank in ranks.items() if rank != config.rank}
     settings = LoraConfig(
         r=config.rank,
-        lora_alpha=config.rank if config.alpha is None else config.alpha,
-        target_modules=pattern,
+        lora_alpha=alpha,
+        target_modules="|".join(map(re.escape, ranks)),
+        rank_pattern=uneven,
+        alpha_pattern={name: alpha * rank / config.rank for name, rank in uneven.items()},
         **LOW_RANK[config.method],
     )
     with torch.random.fork_rng(devices=[]):  # PEFT draws from the global state; _draw replaces what it drew
         inject_adapter_in_model(settings, network)
 
 
-def _draw(network: nn.Module, seed: int) -> None:
-    """Start the adapter in float32: A ~ N(0, 1 / rank^2), B = 0, and DoRA's magnitudes, the norms of the base rows."""
+def _draw(network: nn.Module, seed: int, start: dict[str, Tensor]) -> None:
+    """Begin in float32: A as given or ~ N(0, 1 / rank^2), B = 0, and DoRA's magnitudes, the norms of the base rows."""
     generator = torch.Generator().manual_seed(seed)
-    for _, layer in _layers(network):
+    for name, layer in _layers(network):
         down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight  # [r, i, ...], [o, r, ...]
         drawn: Float[Tensor, "r i *kernel"] = torch.randn(down.shape, generator=generator) / down.shape[0]
-        down.data = drawn.to(down.device)
+        down.data = start.get(name, drawn).to(down.device, torch.float32)
         up.data = up.data.float().zero_()  # [o, r, ...]
         for magnitude in (layer.lora_magnitude_vector or {}).values():
             magnitude.update_layer(

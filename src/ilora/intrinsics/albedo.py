@@ -37,6 +37,10 @@ class Albedo:
         """The scene in a mirror: columns reversed."""
         return map.flip(-1)
 
+    def relight(self, map: Albedos, gain: Float[Tensor, "3"]) -> Albedos:
+        """What a surface sends back of the light does not depend on it."""
+        return map
+
     def resize(self, map: Albedos, height: int, width: int) -> Float[Tensor, "b 3 height width"]:
         """Averaged as light."""
         return resample.resize(map, height, width)

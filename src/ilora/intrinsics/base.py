@@ -43,6 +43,10 @@ class Intrinsic(Protocol):
         """The map of the mirrored scene, not the mirrored array."""
         ...
 
+    def relight(self, map: Map, gain: Float[Tensor, "3"]) -> Map:
+        """The map of the same scene under its light times ``gain``, a factor for each channel of linear RGB."""
+        ...
+
     def resize(self, map: Map, height: int, width: int) -> Float[Tensor, "b c height width"]:
         """The map sampled at another size, still in its units (normals stay unit length)."""
         ...

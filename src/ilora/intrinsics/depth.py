@@ -46,6 +46,10 @@ class Depth:
         """The scene in a mirror: columns reversed."""
         return map.flip(-1)
 
+    def relight(self, map: Depths, gain: Float[Tensor, "3"]) -> Depths:
+        """Geometry knows no light."""
+        return map
+
     def resize(self, map: Depths, height: int, width: int) -> Float[Tensor, "b 1 height width"]:
         """Averaged in depth."""
         return resample.resize(map, height, width)

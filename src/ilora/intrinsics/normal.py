@@ -38,6 +38,10 @@ class Normal:
         """The scene in a mirror: columns reversed and x negated."""
         return map.flip(-1) * map.new_tensor([-1, 1, 1])[:, None, None]
 
+    def relight(self, map: Normals, gain: Float[Tensor, "3"]) -> Normals:
+        """Geometry knows no light."""
+        return map
+
     def resize(self, map: Normals, height: int, width: int) -> Float[Tensor, "b 3 height width"]:
         """Averaged as vectors, then of unit length again; 0 where they cancel."""
         return geometry.normalize(resample.resize(map, height, width))

@@ -46,6 +46,10 @@ class Shading:
         """The scene in a mirror: columns reversed."""
         return map.flip(-1)
 
+    def relight(self, map: Shadings, gain: Float[Tensor, "3"]) -> Shadings:
+        """It is the light; the image loses the strength again and keeps the colour."""
+        return map * gain[:, None, None]
+
     def resize(self, map: Shadings, height: int, width: int) -> Float[Tensor, "b 3 height width"]:
         """Averaged as light."""
         return resample.resize(map, height, width)

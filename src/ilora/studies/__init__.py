@@ -19,6 +19,7 @@ _CLASSES = {
     "quality": "Quality",
     "controls": "Controls",
     "layers": "Layers",
+    "recipe": "Recipe",
 }
 NAMES = tuple(_CLASSES)
 

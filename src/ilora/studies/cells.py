@@ -12,7 +12,7 @@ from safetensors import safe_open
 from ilora.comparison import Group
 from ilora.config import FitConfig
 from ilora.evaluation import OURS, Evaluation, ratio_of
-from ilora.ops.statistics import Ratio, Summary, ratio
+from ilora.ops.statistics import Ratio, Summary, pooled, ratio
 from ilora.studies.plan import Point, Work, look
 
 NOTHING = Summary(math.nan, math.nan, math.nan, math.nan, 0)
@@ -178,6 +178,16 @@ def compared(first: Cell | None, second: Cell | None, *, method: str = OURS) -> 
     if not above or any(method not in run.errors for run in below):
         return UNKNOWN
     return ratio_of(above, below, methods=(OURS, method))
+
+
+def difference(first: Cell | None, second: Cell | None, *, level: float = 0.95) -> Summary:
+    """Error of one cell minus that of another, paired by seed and image; both are drawn again for the interval."""
+    above, below = _paired(first, second)
+    if not above:
+        return NOTHING
+    one = above[0]
+    ours, theirs = (torch.stack([run.errors[OURS][one.primary] for run in side]) for side in (above, below))  # [s, n]
+    return pooled(ours - theirs, weights=one.pixels, resamples=one.resamples, seed=one.seed, level=level)
 
 
 @dataclass(frozen=True)

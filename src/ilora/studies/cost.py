@@ -73,7 +73,7 @@ class Clock:
         """Seconds of a fit, its codes left out."""
         times = self.times(config)
         if config.method == "ridge":  # one pass over the labels, as an update passes over its batch
-            return times.native / config.batch * labels(config) * (2 if config.mirror else 1)
+            return times.native / config.batch * labels(config) * (2 if config.mirror else 1) * (1 + config.jitter)
         return times.update(config) * config.steps
 
     def evaluation(self, config: FitConfig, images: int) -> float:
@@ -87,7 +87,7 @@ class Clock:
 
     def codes(self, config: FitConfig) -> float:
         """Seconds of the codes and targets of a fit's labels; fits on the same pictures share them."""
-        return self.times(config).encode * labels(config) * (4 if config.mirror else 2)
+        return self.times(config).encode * labels(config) * (4 if config.mirror else 2) * (1 + config.jitter)
 
     def minutes(self, fits: Iterable[FitConfig], images: int, *, codes: bool = True) -> float:
         """Minutes of fits and their evaluations, and of codes once for each generator, data and intrinsic."""
@@ -113,7 +113,7 @@ def measure(config: FitConfig, device: str | None) -> Times:
     config = config.replace(lr=learning_rate(config, size), precision=precision(config, size, place))
     generator = probes.probed(generator, config)
     records = encode(generator, kind, _some(config), mirrored=False)
-    adapt(generator, config)
+    adapt(generator, config, records)
     parameters = {name: weight for name, weight in generator.network.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.0)
     learner = Learner(config, generator, kind, records, parameters, {}, optimizer)

@@ -62,7 +62,8 @@ def save(
             "versions": versions(),
         },
     )
-    tables.save(out / f"{name}.tex", answer.table)
+    for suffix in tables.FORMATS:
+        tables.save(out / f"{name}{suffix}", answer.table)
     for figure in answer.figures:
         with replacing(out / f"{'-'.join(filter(None, (name, figure.name)))}.svg".replace("/", "_")) as partial:
             partial.write_text(figure.svg, encoding="utf-8")
@@ -131,7 +132,8 @@ def _gallery(done: Sequence[Cell]) -> Section:
     for cell in chosen:
         columns.append([])
         first = next(one for one in cell.outcomes if one.evaluation)
-        predictor = Predictor(first.work.run.path, device=first.work.evaluation.device)
+        how = first.work.evaluation
+        predictor = Predictor(first.work.run.path, device=how.device, mirror=how.mirror)
         intrinsic = predictor.intrinsic(kind)
         for place in places:
             map = predictor(examples[place].image)[kind][None]
@@ -157,5 +159,5 @@ def _story(name: str, config: StudyConfig, done: Sequence[Cell]) -> Section:
     facts |= {"intervals": f"95 % percentile bootstrap over seeds and images, {config.resamples} resamples"}
     facts |= {"versions": ", ".join(f"{library} {version}" for library, version in versions().items())}
     rows = tuple((key, str(value)) for key, value in facts.items())
-    text = f"{command(name, config)}\nBeside this page: {name}.csv, {name}.json, {name}.tex, {name}.svg."
+    text = f"{command(name, config)}\nBeside this page: {name}.csv, {name}.json, {name}.md, {name}.tex, {name}.svg."
     return Section("How it was made", text, (Table(("", ""), rows),))

@@ -1,7 +1,7 @@
 """What a study is asked, the points of its grid, and the folders of their results."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,13 @@ class Point:
         series: the curve, the row or the kind of bar that it belongs to.
         at: its place along that, in words.
         fit: everything that the result depends on; a question gives seed 0, the study the others.
+        mirror: whether its maps are averaged with those of the mirrored pictures.
     """
 
     series: str
     at: str
     fit: FitConfig
+    mirror: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,7 @@ def look(generator: str) -> Look:
 def points(grid: Sequence[Point], seeds: int) -> list[Point]:
     """The grid for every seed; the whole grid of one seed before the next."""
     return [
-        Point(point.series, point.at, point.fit.replace(seed=point.fit.seed + seed))
-        for seed in range(seeds)
-        for point in grid
+        replace(point, fit=point.fit.replace(seed=point.fit.seed + seed)) for seed in range(seeds) for point in grid
     ]
 
 
@@ -161,7 +161,10 @@ def works(grid: Sequence[Point], config: StudyConfig, out: Path) -> list[Work]:
     how = EvaluateConfig(
         controls=False, images=config.images, resamples=config.resamples, on_problem="skip", device=config.device
     )
-    return [Work(point.fit, out / "points" / identity(point.fit), config.split, how) for point in grid]
+    return [
+        Work(point.fit, out / "points" / identity(point.fit), config.split, how.replace(mirror=point.mirror))
+        for point in grid
+    ]
 
 
 def identity(fit: FitConfig) -> str:

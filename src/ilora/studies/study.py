@@ -84,7 +84,9 @@ def _make(todo: Sequence[Work], executor: Executor) -> dict[Path, str]:
         problems[work.result] = problem
         say(f"{len(problems)}/{len(missing)} {work.place.name}: {problem or 'done'}")
 
-    executor(missing, tell)
+    first = {work.place: work for work in reversed(missing)}  # points may share a fit, which one alone shall make
+    executor([work for work in missing if first[work.place] is work], tell)
+    executor([work for work in missing if first[work.place] is not work], tell)
     return {path: problem for path, problem in problems.items() if problem}
 
 
@@ -109,7 +111,7 @@ def _tell(asked: Question, grid: Sequence[Point], todo: Sequence[Work], clock: C
         table.add_row(Path(fit.generator).name, fit.intrinsic, point.series, point.at, *counts, state, work.place.name)
     Console(width=160).print(table)
     images = max((_images(work, clock) for work in missing.values()), default=0)
-    total = number(clock.minutes([work.fit for work in missing.values()], images))
+    total = number(clock.minutes({work.place: work.fit for work in missing.values()}.values(), images))
     print(
         f"{len(grid)} points, {len(missing)} to make: about {total} minutes in one process on this machine, from two "
         "updates of each generator and method; nothing was written"
