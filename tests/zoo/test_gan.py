@@ -102,15 +102,6 @@ def test_equalised_steps_are_those_of_scaled_weights() -> None:
     assert (net["mapping"][0].weight - raw["mapping.0.weight"]).abs().max() > 1e-3
 
 
-def test_the_discriminator_learns_as_much_more_slowly_as_is_asked() -> None:
-    pair = gan.Pair(TINY)
-    _, optimizer = gan.equalised(pair, 0.01, discriminator=0.25)
-    rates = {id(value): group["lr"] for group in optimizer.param_groups for value in group["params"]}
-    fan_in = 8 * 3 * 3
-    assert rates[id(pair.generator.synthesis.b8.conv1.conv.weight)] == pytest.approx(0.01 / math.sqrt(fan_in))
-    assert rates[id(pair.discriminator.levels[0].conv0.weight)] == pytest.approx(0.0025 / math.sqrt(fan_in))
-
-
 def test_r1_is_the_squared_slope_of_the_logits() -> None:
     """The slope itself against finite differences along a random direction."""
     pair, images = gan.Pair(TINY), pictures(4)

@@ -103,7 +103,7 @@ def train_pair(
         FloatingPointError: a loss is not finite.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
-    parameters, optimizer = equalised(pair, config.lr, discriminator=config.discriminator_lr / config.lr)
+    parameters, optimizer = equalised(pair, config.lr)
     own = {name: value for name, value in parameters.items() if name.startswith("generator.")}
     averaged = {name: value.detach().clone() for name, value in own.items()}
     checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
@@ -175,18 +175,13 @@ def draw(network: StyleGAN2, count: int, mixing: float, numbers: torch.Generator
     return torch.where(later, second, first)
 
 
-def equalised(
-    pair: nn.Module, lr: float, *, discriminator: float = 1.0
-) -> tuple[dict[str, nn.Parameter], torch.optim.Adam]:
+def equalised(pair: nn.Module, lr: float) -> tuple[dict[str, nn.Parameter], torch.optim.Adam]:
     """Adam whose steps are those of equalised learning rates (Karras et al. 2018, sec. 4.1), and its parameters in
     their order.
 
     There a layer keeps weights of unit variance and multiplies them by a gain at each call. Adam's steps do not depend
     on the scale of gradients, so that this is the same as effective weights with a learning rate of ``lr`` times the
     gain.
-
-    Args:
-        discriminator: learning rate of the discriminator as a share of the generator's.
     """
     gains = dict.fromkeys(dict(pair.named_parameters()), 1.0)
     for name, module in pair.named_modules():
@@ -195,8 +190,6 @@ def equalised(
             gains[f"{name}.weight"] = slow / math.sqrt(module.weight[0].numel())
         if isinstance(module, nn.Linear):
             gains[f"{name}.bias"] = slow
-    for name in gains:
-        gains[name] *= discriminator if name.startswith("discriminator.") else 1.0
     parameters = dict(sorted(pair.named_parameters(), key=lambda item: gains[item[0]]))
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in parameters.items():

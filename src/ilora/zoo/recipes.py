@@ -70,9 +70,8 @@ class Adversarial(Configuration):
     steps: int
     growth: tuple[int, ...] = ()  # updates after which the side doubles (Karras et al. 2018); it begins so much smaller
     batch: int = 16
-    lr: float = 5e-3  # of a generator's layer whose weights have unit variance: equalised for the others
-    discriminator_lr: float = 3e-3
-    r1: float = 0.5  # weight gamma
+    lr: float = 3e-3  # of a layer whose weights have unit variance: equalised for the others
+    r1: float = 2.0  # weight gamma
     lazy: int = 4  # updates between two that count R1, then ``lazy``-fold
     mixing: float = 0.5  # share of the images whose fine layers get another style
     ema: float = 0.9978  # decay of the averaged weights that are shipped: half in 5,000 images at a batch of 16
@@ -96,12 +95,12 @@ class GanRecipe(Configuration):
     widths: tuple[int, ...] = (128, 128, 80, 48, 24)  # channels at 4 px, 8 px, ..., of generator and discriminator
     group: int = 4  # images that the discriminator compares with each other
     gan: Adversarial = field(
-        default_factory=lambda: Adversarial(steps=3300, growth=(1600, 2800), snapshots=(100, 400, 1600, 2200, 2800))
+        default_factory=lambda: Adversarial(steps=2500, growth=(1500, 2200), snapshots=(100, 400, 1000, 1500, 2200))
     )
 
     encoder_width: int = 24
     encoder_features: int = 192
-    encoder: Training = field(default_factory=lambda: Training(steps=900, batch=16, lr=1e-3, warmup=100, ema=0.995))
+    encoder: Training = field(default_factory=lambda: Training(steps=500, batch=16, lr=1e-3, warmup=50, ema=0.99))
     refinement: int = 50  # steps of descent after the encoder, when a picture is encoded
 
 
@@ -136,7 +135,7 @@ class TokenRecipe(Configuration):
     variants: int = 1  # times that each picture and its mirror image are tokenised, from the second on moved a little
     prior: Training = field(
         default_factory=lambda: Training(
-            steps=1300, batch=16, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.995, snapshots=(80, 160, 320, 640, 960)
+            steps=800, batch=16, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.995, snapshots=(80, 160, 320, 480, 640)
         )
     )
 
