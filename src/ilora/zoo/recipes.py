@@ -95,12 +95,12 @@ class GanRecipe(Configuration):
     widths: tuple[int, ...] = (128, 128, 80, 48, 24)  # channels at 4 px, 8 px, ..., of generator and discriminator
     group: int = 4  # images that the discriminator compares with each other
     gan: Adversarial = field(
-        default_factory=lambda: Adversarial(steps=2500, growth=(1500, 2200), snapshots=(100, 400, 1000, 1500, 2200))
+        default_factory=lambda: Adversarial(steps=2250, growth=(1500, 2000), snapshots=(100, 400, 1000, 1500, 2000))
     )
 
     encoder_width: int = 24
     encoder_features: int = 192
-    encoder: Training = field(default_factory=lambda: Training(steps=500, batch=16, lr=1e-3, warmup=50, ema=0.99))
+    encoder: Training = field(default_factory=lambda: Training(steps=400, batch=16, lr=1e-3, warmup=50, ema=0.99))
     refinement: int = 50  # steps of descent after the encoder, when a picture is encoded
 
 
