@@ -69,12 +69,12 @@ class Adversarial(Configuration):
 
     steps: int
     growth: tuple[int, ...] = ()  # updates after which the side doubles (Karras et al. 2018); it begins so much smaller
-    batch: int = 16
-    lr: float = 3e-3  # of a layer whose weights have unit variance: equalised for the others
-    r1: float = 2.0  # weight gamma
-    lazy: int = 4  # updates between two that count R1, then ``lazy``-fold
+    batch: int = 64
+    lr: float = 2.5e-3  # of a layer whose weights have unit variance: equalised for the others
+    r1: float = 0.0128  # weight gamma; 0.0002 side^2 / batch, the rule of thumb of StyleGAN 2-ADA
+    lazy: int = 16  # updates between two that count R1, then ``lazy``-fold
     mixing: float = 0.5  # share of the images whose fine layers get another style
-    ema: float = 0.9978  # decay of the averaged weights that are shipped: half in 5,000 images at a batch of 16
+    ema: float = 0.9978  # decay of the averaged weights that are shipped: half in 20,000 images at a batch of 64
     seed: int = 0
     snapshots: tuple[int, ...] = ()  # steps after which the averaged weights are kept; the last step's always are
 
@@ -86,21 +86,23 @@ class GanRecipe(Configuration):
     name: str
     description: str
     size: int = 64  # side of the pictures [px]
-    pictures: int = 5500  # at most, in the order of their seeds
+    pictures: int = 20_000  # at most, in the order of their seeds
     held_out: int = 500  # pictures that only the quality numbers see
 
     noise: int = 256  # numbers that an image is drawn from
     style: int = 256
     mapping: int = 4  # layers
-    widths: tuple[int, ...] = (128, 128, 80, 48, 24)  # channels at 4 px, 8 px, ..., of generator and discriminator
+    widths: tuple[int, ...] = (192, 192, 192, 128, 64)  # channels at 4 px, 8 px, ..., of generator and discriminator
     group: int = 4  # images that the discriminator compares with each other
     gan: Adversarial = field(
-        default_factory=lambda: Adversarial(steps=2250, growth=(1500, 2000), snapshots=(100, 400, 1000, 1500, 2000))
+        default_factory=lambda: Adversarial(
+            steps=40_000, growth=(8000, 16_000), snapshots=(1000, 3000, 8000, 16_000, 26_000)
+        )
     )
 
     encoder_width: int = 24
     encoder_features: int = 192
-    encoder: Training = field(default_factory=lambda: Training(steps=400, batch=16, lr=1e-3, warmup=50, ema=0.99))
+    encoder: Training = field(default_factory=lambda: Training(steps=6000, batch=32, lr=1e-3, warmup=200, ema=0.998))
     refinement: int = 50  # steps of descent after the encoder, when a picture is encoded
 
 
