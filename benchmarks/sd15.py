@@ -30,6 +30,7 @@ from ilora.adapters import file, lora
 from ilora.config import FitConfig
 from ilora.generators import load
 from ilora.generators.base import Generator
+from ilora.lessons import Lesson
 from ilora.plan import precision
 from ilora.predictor import Predictor
 from ilora.presets import learning_rate, preset
@@ -149,7 +150,7 @@ def our_update(path: Path, images: Image, config: FitConfig, device: torch.devic
     say(f"ours: {fit.adapt(generator, config)}, {config.precision}")
     weights = {name: value for name, value in generator.network.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(weights.values(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    learner = fit.Learner(config, generator, kind, record, weights, {}, optimizer)
+    learner = fit.Learner(config, generator, (Lesson(kind.prompt, record, kind),), weights, {}, optimizer)
 
     def update() -> None:
         fit.gradient(learner, torch.arange(config.batch), step=0)

@@ -43,7 +43,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Run folder to make, or with --resume to go on with.")],
     generator: Annotated[str | None, typer.Option(help=GENERATOR)] = None,
     data: Annotated[str | None, typer.Option(help="'rooms', NAME:PATH of a data set, or a folder.")] = None,
-    intrinsic: Annotated[str | None, typer.Option(help="normal, depth, albedo or shading.")] = None,
+    intrinsic: Annotated[str | None, typer.Option(help="One; names, comma between; or 'all': one adapter.")] = None,
     rank: Annotated[int | None, typer.Option(help="Of the low-rank update.")] = None,
     labels: Annotated[int | None, typer.Option(help="Labelled images to use. Default: all.")] = None,
     seed: Annotated[int | None, typer.Option(help="Draws the labels, the order, the start.")] = None,
@@ -129,6 +129,7 @@ def predict(
 def evaluate(
     adapter: Annotated[Path, typer.Option(help="Run folder.")],
     data: Annotated[str, typer.Option(help="'rooms', NAME:PATH of a data set, or a folder.")] = "rooms",
+    intrinsic: Annotated[str, typer.Option(help="'all' that the run paints, or names, comma between.")] = "all",
     protocol: Annotated[str, typer.Option(help="How the maps are judged; 'ilora protocols' lists them.")] = "rooms",
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     json: Annotated[Path | None, typer.Option(help="Write all numbers here, and a CSV beside it.")] = None,
@@ -144,8 +145,7 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Errors beside the codec's ceiling, the untouched generator, the mean map and the fit on random weights."""
-    from ilora.evaluate import EvaluateConfig, show
-    from ilora.evaluate import evaluate as run
+    from ilora.evaluate import EvaluateConfig, evaluate_each, show
 
     given = {"generator": generator, "mirror": mirror, "on_problem": on_problem, "device": device}
     config = EvaluateConfig(controls=controls, images=images, **given)
@@ -154,9 +154,9 @@ def evaluate(
         from ilora.scale.bulk import Crew
         from ilora.scale.judging import evaluate as spread
 
-        show(spread(adapter, data, **asked, crew=Crew(ray, workers)))
-    else:
-        show(run(adapter, data, **asked))
+        asked |= {"run": spread, "crew": Crew(ray, workers)}
+    for found in evaluate_each(adapter, data, intrinsics=intrinsic, **asked):
+        show(found)
 
 
 @app.command()

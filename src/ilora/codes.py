@@ -1,10 +1,10 @@
 """What a fit learns from: codes, targets and maps of labelled examples, made once, and the order in which they come."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from ilora.config import FitConfig
@@ -14,8 +14,9 @@ from ilora.data.jitter import gains, relight
 from ilora.data.transforms import mirror, square
 from ilora.generators.base import LOST, Denoiser, Generator, lost
 from ilora.generators.readout import fitted
+from ilora.intrinsics import intrinsic
 from ilora.intrinsics.base import Intrinsic
-from ilora.records import Code, Example, Record
+from ilora.records import Code, Example, Image, Record
 from ilora.run import progress
 
 READOUT_IMAGES = 32  # labels that a readout is fitted to
@@ -52,6 +53,28 @@ def _copies(example: Example, kind: Intrinsic, mirrored: bool, relit: int) -> li
     """The example in a mirror, if wanted, and both in other light."""
     sides = [example, *([mirror(example, kind)] if mirrored else [])]
     return sides[1:] + [relight(side, kind, gain) for side in sides for gain in gains(side.image, relit)]
+
+
+def encode_pictures(generator: Generator, examples: Mapping[str, Dataset], *, mirrored: bool) -> Record:
+    """The same for pictures without their maps: each stands for itself, as target and, in [-1, 1], as map.
+
+    Args:
+        examples: by intrinsic; a picture that several of them have counts once.
+        mirrored: as in ``encode``.
+    """
+    cache, rows, seen = Cache(), [], set()
+    for name, each in examples.items():
+        for index, own in enumerate(each.names):
+            if own in seen:
+                continue
+            seen.add(own)
+            image = square(given := each[index], intrinsic(name), side=generator.resolution).image[None]  # [1, 3, h, w]
+            code = stored(generator, given)
+            sides = [image, image.flip(-1)] if mirrored and code is None else [image]
+            rows += [(_made(generator, "code", x, cache) if code is None else code, x) for x in sides]
+    codes, pictures = (torch.cat(column) for column in zip(*rows, strict=True))
+    targets = torch.cat([_made(generator, "target", picture[None], cache) for picture in pictures])
+    return Record(codes, targets, pictures.half(), torch.ones_like(pictures[:, :1], dtype=torch.bool))
 
 
 def stored(generator: Generator, example: Example) -> Code | None:
@@ -92,11 +115,15 @@ def placed(records: Record, device: torch.device) -> Record:
 
 
 def batch(step: int, *, size: int, count: int, seed: int) -> Int64[Tensor, " size"]:
-    """Rows of the batch of update ``step``, a function of the step and the seed only.
+    """Rows of the batch of update ``step``, a function of the step and the seed only; see ``shuffled``."""
+    return shuffled(torch.arange(step * size, (step + 1) * size), count=count, seed=seed)
+
+
+def shuffled(places: Int64[Tensor, " n"], *, count: int, seed: int) -> Int64[Tensor, " n"]:
+    """Rows at ascending places of an order without end, a function of the seed only.
 
     Epochs follow each other without a gap; each is a permutation of all ``count`` rows, drawn for itself.
     """
-    places = torch.arange(step * size, (step + 1) * size)
     drawn = {
         epoch: torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
         for epoch in range(int(places[0]) // count, int(places[-1]) // count + 1)
@@ -136,14 +163,16 @@ def _row(
     device = next(generator.network.parameters()).device
     image, map, valid = example.image[None], example.map[None], example.valid[None]
     painted = kind.to_image(map, valid)
-
-    def made(part: str, picture: Float[Tensor, "1 3 h w"]) -> Code:
-        paint = generator.encode if part == "code" else generator.target
-        key = (part, generator.fingerprint, device.type, picture)
-        return cache.get(*key, make=lambda: {part: paint(picture.to(device))})[part]
-
-    code = made("code", image) if code is None else code
+    code = _made(generator, "code", image, cache) if code is None else code
     residual = lost(generator, image.to(device), code.to(device))
     if residual is not None:  # what the code cannot know is nothing to learn from
         valid = valid & (residual.cpu() < LOST)
-    return code, made("target", painted), map.half(), valid
+    return code, _made(generator, "target", painted, cache), map.half(), valid
+
+
+def _made(generator: Generator, part: str, picture: Image, cache: Cache) -> Code:
+    """Code or target of one picture, from the cache where it is there."""
+    device = next(generator.network.parameters()).device
+    paint = generator.encode if part == "code" else generator.target
+    key = (part, generator.fingerprint, device.type, picture)
+    return cache.get(*key, make=lambda: {part: paint(picture.to(device))})[part]

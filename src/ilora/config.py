@@ -153,11 +153,13 @@ class FitConfig(Configuration):
 
     generator: str = "rooms-diffusion"
     data: str = "rooms"
-    intrinsic: str = "normal"
+    intrinsic: str = "normal"  # or several, comma between, or "all": one adapter for them, each asked in its own words
     labels: int | None = None  # labelled images used; None: all of the training split
     seed: int = 0  # draws the labels, the order, the adapter's start, the random weights
     preset: str = "default"  # where the fields below started from
     random_weights: bool = False  # control: the generator's network is drawn at random first
+    reconstruction: float = 0.0  # share of the rows that are the picture itself, see ilora.lessons
+    tie: float = 0.0  # weight of picture = albedo * shading, which needs no labels, see ilora.tie
 
     method: str = "lora"
     rank: int = 8
@@ -243,6 +245,8 @@ _WORDS = {
 _RANGES = {
     "labels": (1, math.inf),
     "seed": (0, 2**31 - 1),
+    "reconstruction": (0, 0.9),
+    "tie": (0, math.inf),
     "rank": (1, 4096),
     "timestep": (0, 999),
     "passes": (1, 50),

@@ -17,10 +17,11 @@ from ilora.data.base import Dataset
 from ilora.evaluation import OURS, Evaluation, ratio_of, show
 from ilora.fit import control
 from ilora.generators.base import Generator
+from ilora.intrinsics import ALL, chosen
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
 from ilora.predict import grouped
-from ilora.predictor import Predictor
+from ilora.predictor import Predictor, find
 from ilora.protocols import DEFAULT, Protocol, Tally, Verdict, disagreement, judge, primary
 from ilora.protocols import protocol as named
 from ilora.protocols.words import facts
@@ -30,7 +31,7 @@ from ilora.run import Run, progress, read_json, say
 from ilora.showcase import Measured, Painter, page
 from ilora.showcase import table as summary_table
 
-__all__ = ["EvaluateConfig", "Evaluation", "evaluate", "measure", "ratio_of", "show"]
+__all__ = ["EvaluateConfig", "Evaluation", "evaluate", "evaluate_each", "measure", "ratio_of", "show"]
 
 CONTROL = "random-weights"  # the control that is fitted where it is missing
 
@@ -48,6 +49,7 @@ class EvaluateConfig(Configuration):
     on_problem: str = "refuse"  # or skip: what to do with faulty examples of a user's folder
     device: str | None = None  # None: the accelerator if there is one
     generator: str | None = None  # None: what the adapter names; code of the user's own must be named here
+    intrinsic: str | None = None  # of an adapter for several, the one that is evaluated
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,39 @@ def evaluate(
     return measured.evaluation
 
 
+def evaluate_each(
+    adapter: str | Path,
+    data: str = "rooms",
+    *,
+    intrinsics: str = ALL,
+    config: EvaluateConfig | None = None,
+    run: Callable[..., Evaluation] = evaluate,
+    **asked: Any,
+) -> list[Evaluation]:
+    """``evaluate`` for every intrinsic that a run paints, or for those that are named, one after the other.
+
+    Args:
+        intrinsics: ``all``, or names with commas between.
+        run: what evaluates one; it takes the arguments of ``evaluate``.
+        asked: its other arguments. Of several intrinsics, files get the name of theirs: ``rows.json`` is
+            ``rows.normal.json``, and so on.
+
+    Raises:
+        FileNotFoundError: the run paints none of them.
+        ValueError: as ``evaluate``.
+    """
+    config, results = config or EvaluateConfig(), []
+    names = [found.intrinsic for found in find([adapter], intrinsics=chosen(intrinsics))]
+    for name in names:
+        given = dict(asked)
+        for file in ("json", "html", "table"):
+            if len(names) > 1 and given.get(file) is not None:
+                path = Path(given[file])
+                given[file] = path.with_suffix(f".{name}{path.suffix}")
+        results.append(run(adapter, data, config=config.replace(intrinsic=name), **given))
+    return results
+
+
 def measure(
     adapter: str | Path,
     data: str = "rooms",
@@ -169,20 +204,21 @@ def prepare(adapter: str | Path, data: str, *, protocol: str | Protocol, split: 
     Raises:
         ValueError: as ``evaluate``.
     """
-    chosen = named(protocol) if isinstance(protocol, str) else protocol
+    rules = named(protocol) if isinstance(protocol, str) else protocol
     run, given = Run(Path(adapter).expanduser()), {"generator": config.generator, "mirror": config.mirror}
-    predictor = Predictor(adapter, device=config.device, **given)
+    kinds = {} if config.intrinsic is None else {"intrinsics": (config.intrinsic,)}
+    predictor = Predictor(adapter, device=config.device, **given, **kinds)
     if len(predictor.names) != 1:
         names = ", ".join(predictor.names)
-        raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each")
+        raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each: --intrinsic NAME")
     name = predictor.names[0]
-    rule = chosen.rule(name)  # refuses what the protocol does not judge, before anything is fitted
+    rule = rules.rule(name)  # refuses what the protocol does not judge, before anything is fitted
     examples = dataset(data, intrinsic=name, split=split, on_problem=config.on_problem)
     count = len(examples) if config.images is None else min(len(examples), checks.positive("images", config.images))
     painters, notes = _painters(run, predictor, config)
     if rule.judged:
         del painters["codec_ceiling"]  # of a true map
-    return Bench(predictor, painters, tuple(notes), examples, count, chosen)
+    return Bench(predictor, painters, tuple(notes), examples, count, rules)
 
 
 def _painters(run: Run, predictor: Predictor, config: EvaluateConfig) -> tuple[dict[str, Painter], list[str]]:
@@ -230,7 +266,7 @@ def _controls(run: Run, predictor: Predictor) -> dict[str, Painter]:
     """Every finished control of a run, painted by the same generator in memory."""
     name, painters = predictor.names[0], {}
     for path in sorted((run.path / "controls").glob(f"*/{run.adapter.name}")):
-        other = Predictor(path, generator=predictor.generator, mirror=predictor.mirror)
+        other = Predictor(path, generator=predictor.generator, intrinsics=(name,), mirror=predictor.mirror)
         painters[path.parent.name.replace("-", "_")] = partial(_predicted, other, name)
     return painters
 
@@ -241,7 +277,8 @@ def _predicted(predictor: Predictor, name: str, image: Image, map: Map, valid: V
 
 def _mean(run: Run, kind: Intrinsic) -> Painter:
     """The mean of the training maps, whatever the picture."""
-    mean = load_file(run.mean)["mean"][None]  # [1, c, h, w]
+    stored = load_file(run.mean)
+    mean = stored.get("mean", stored.get(f"mean.{kind.name}"))[None]  # [1, c, h, w]
     return lambda image, map, valid: kind.resize(mean, *map.shape[-2:]).expand_as(map)
 
 
@@ -273,12 +310,12 @@ def note(tallies: dict[str, Tally], places: Sequence[int], verdicts: dict[str, V
 
 def _protocol(bench: Bench, *, data: str, split: str, config: EvaluateConfig) -> dict[str, Any]:
     """What the numbers depend on, in words and values."""
-    chosen, predictor, kind = bench.protocol, bench.predictor, bench.kind
+    rules, predictor, kind = bench.protocol, bench.predictor, bench.kind
     name, about = kind.name, predictor.sources[kind.name].about
     return {
-        "name": chosen.name,
-        "source": chosen.source,
-        **facts(chosen, name),
+        "name": rules.name,
+        "source": rules.source,
+        **facts(rules, name),
         "intrinsic": name,
         "units": kind.units,
         "generator": predictor.generator.name,

@@ -3,9 +3,8 @@
 import json
 import math
 import time
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ilora import images, tensors
+from ilora import lessons, tensors, tie, validation
 from ilora.adapters import controls, eva, file, lora, lora_plus, probes
-from ilora.codes import batch, drawing, encode, mean_map, placed, stored, with_fitted_readout
+from ilora.codes import drawing, placed, with_fitted_readout
 from ilora.config import FitConfig
-from ilora.data import dataset
-from ilora.data.base import Dataset, Subset, select
-from ilora.data.transforms import square
+from ilora.data.base import Dataset
 from ilora.generators import load
 from ilora.generators.base import Generator
 from ilora.intrinsics import intrinsic
-from ilora.intrinsics.base import Intrinsic
-from ilora.ops import color
+from ilora.lessons import Lesson
 from ilora.plan import begin, check_place, precision
 from ilora.presets import learning_rate, rate
 from ilora.records import Loss, Record
@@ -40,10 +36,9 @@ from ilora.run import (
     versions,
 )
 from ilora.team import Team
+from ilora.tie import Tie
 
 REPORT = 10  # updates a log line
-HELD_OUT = 16  # validation images that are scored at the end
-SHOWN = 6  # of them on the sheet
 
 
 @dataclass(frozen=True)
@@ -53,20 +48,20 @@ class Learner:
     Attributes:
         config: resolved.
         generator: with the adapter attached.
-        kind: what it learns to paint.
-        records: all that it learns from, one row an image or its mirror image.
+        lessons: what it learns to paint, and from what.
         parameters: the weights that move, by name.
         average: their running averages; empty without ``config.ema``.
         optimizer: that moves them.
+        tie: what albedo and shading are held to besides; None without ``config.tie``.
     """
 
     config: FitConfig
     generator: Generator
-    kind: Intrinsic
-    records: Record
+    lessons: tuple[Lesson, ...]
     parameters: dict[str, Tensor]
     average: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
+    tie: Tie | None = None
 
 
 def fit(
@@ -100,25 +95,29 @@ def fit(
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
     # Resolve.
-    team, run, kind = Team(device), Run(Path(out).expanduser()), intrinsic(config.intrinsic)
+    team, run = Team(device), Run(Path(out).expanduser())
     if team.rank == 0 and not dry_run:
         check_place(run, resume=resume)
-    examples = _labelled(config, on_problem)
+    examples = lessons.labelled(config, on_problem)
+    kind, source = intrinsic(next(iter(examples))), lessons.story(config, examples)
     generator = load(config.generator, device=team.device, readout=config.readout)
+    config = lessons.resolved(config, examples)
+    lessons.check(config, generator, examples)
+    if config.tie:
+        tie.check(config)
     generator.ask(kind.prompt)
     size = sum(value.numel() for value in generator.network.parameters())
     found = {"lr": learning_rate(config, size), "precision": precision(config, size, team.device)}
-    config = config.replace(labels=len(examples), **found)
-    source = {"name": config.data, "fingerprint": examples.fingerprint, "labels": examples.names}
+    config = config.replace(**found)
     if config.readout_auto and not dry_run:
         with team.first():
-            config, told = with_fitted_readout(config, generator, kind, examples)
+            config, told = with_fitted_readout(config, generator, kind, examples[kind.name])
         generator.readout = config.readout
         team.say(told)
     if dry_run:
         count = adapt(generator, config)
         team.say(json.dumps({"config": config.write(), "data": source, "device": str(team.device)}, indent=2))
-        team.say(f"would teach {generator.name} {kind.name}: {count}; nothing was written")
+        team.say(f"would teach {generator.name} {' and '.join(examples)}: {count}; nothing was written")
         return run.path
     with team.first():
         begin(run, config, source)
@@ -129,26 +128,28 @@ def fit(
     # Codes and targets, once.
     generator = probes.probed(generator, config)  # itself, unless a linear probe of it shall learn
     with team.first():
-        records = encode(generator, kind, examples, mirrored=config.mirror, relit=config.jitter)
+        taught = lessons.prepared(generator, config, examples)
+        tied = tie.prepared(generator, config) if config.tie else None
 
     # What learns.
-    count = adapt(generator, config, records)
-    team.say(f"{generator.name} learns {kind.name} from {len(examples)} labelled images: {count}")
+    count = adapt(generator, config, taught[0].records)
+    team.say(f"{generator.name} learns {' and '.join(examples)} from {len(source['labels'])} labelled images: {count}")
     parameters = {name: value for name, value in generator.network.named_parameters() if value.requires_grad}
     average = {name: value.detach().clone() for name, value in parameters.items()} if config.ema else {}
     parameters, groups = lora_plus.grouped(parameters, config.lr_ratio)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    learner = Learner(config, generator, kind, placed(records, team.device), parameters, average, optimizer)
+    taught = tuple(replace(lesson, records=placed(lesson.records, team.device)) for lesson in taught)
+    learner = Learner(config, generator, taught, parameters, average, optimizer, tied)
 
     # Learn.
-    if solved := probes.prepare(generator, learner.records, config.method):
+    if solved := probes.prepare(generator, taught[0].records, config.method):
         append(run.log, solved)
     else:
         _learn(learner, run, team)
 
     # Result.
     if team.rank == 0:
-        _finish(learner, run, source, held_out(config, examples))
+        _finish(learner, run, source, examples)
     team.say(f"{run.adapter}")
     return run.path
 
@@ -169,23 +170,6 @@ def control(out: Path | str, *, device: str | None = None) -> Path:
         raise ValueError(f"expected a run on the generator's own weights, got {run.path} with random_weights = true")
     place = run.control("random-weights").path
     return fit(config.replace(random_weights=True), place, resume=True, on_problem="skip", device=device)
-
-
-def held_out(config: FitConfig, fallback: Dataset) -> tuple[str, Dataset]:
-    """Up to ``HELD_OUT`` examples, evenly spread over the validation split; of the labels where there is none."""
-    split, source = "validation", fallback
-    try:
-        with warnings.catch_warnings(action="ignore"):  # the training split has told about the folder
-            source = dataset(config.data, intrinsic=config.intrinsic, split=split, on_problem="skip")
-    except ValueError:  # a small folder may have no such split
-        split = "train"
-    count = min(HELD_OUT, len(source))
-    return split, Subset(source, [index * len(source) // count for index in range(count)])
-
-
-def _labelled(config: FitConfig, on_problem: str) -> Subset:
-    source = dataset(config.data, intrinsic=config.intrinsic, split="train", on_problem=on_problem)
-    return select(source, len(source) if config.labels is None else config.labels, seed=config.seed)
 
 
 def adapt(generator: Generator, config: FitConfig, records: Record | None = None) -> lora.Count:
@@ -216,13 +200,15 @@ def _learn(learner: Learner, run: Run, team: Team) -> None:
     before = cut(run.log, first).get("seconds", 0.0) if team.rank == 0 else 0.0
     losses: list[Tensor] = []
     began = time.monotonic()
-    with interruption() as asked, progress(learner.kind.name, config.steps, done=first) as tell:
+    with interruption() as asked, progress(config.intrinsic, config.steps, done=first) as tell:
         for step in range(first, config.steps):
             # Gradient.
-            rows = batch(step, size=config.batch, count=len(learner.records.code), seed=config.seed)
+            rows = lessons.batch(learner.lessons, step, config)
             parts = rows[team.rank :: team.size].chunk(config.accumulate)
             with drawing(step, seed=config.seed, rank=team.rank):
                 share = sum(gradient(learner, part, step) for part in parts)
+                if learner.tie is not None:
+                    share = share + tie.gradient(learner.generator, learner.tie, step, config=config, team=team)
             loss, stop = team.unite(weights, share, stop=asked.is_set())
             losses.append(loss)
 
@@ -254,20 +240,25 @@ def _learn(learner: Learner, run: Run, team: Team) -> None:
 
 def gradient(learner: Learner, rows: Int64[Tensor, " n"], step: int) -> Float[Tensor, ""]:
     """Add the gradient of these rows' share of the batch's mean loss, and return that share."""
-    config, records = learner.config, learner.records
+    config = learner.config
     device = next(iter(learner.parameters.values())).device
-    chosen = Record(**{name: value[rows.to(value.device)].to(device) for name, value in vars(records).items()})
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        loss = objective(learner, chosen, step).sum() / config.batch
-    loss.backward()
-    return loss.detach()
+    total = torch.zeros((), device=device)
+    for lesson, mine in lessons.parted(learner.lessons, rows):
+        columns = vars(lesson.records)
+        chosen = Record(**{name: value[mine.to(value.device)].to(device) for name, value in columns.items()})
+        learner.generator.ask(lesson.prompt)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            loss = objective(learner, lesson, chosen, step).sum() / config.batch
+        loss.backward()
+        total += loss.detach()
+    return total
 
 
-def objective(learner: Learner, chosen: Record, step: int) -> Loss:
+def objective(learner: Learner, lesson: Lesson, chosen: Record, step: int) -> Loss:
     """The generator's native loss; over the last ``image_share`` of the updates the intrinsic's own, on the image."""
     config, generator = learner.config, learner.generator
-    if step >= round(config.steps * (1 - config.image_share)):
-        return learner.kind.loss(generator.forward(chosen.code), chosen.map.float(), chosen.valid)
+    if lesson.kind is not None and step >= round(config.steps * (1 - config.image_share)):
+        return lesson.kind.loss(generator.forward(chosen.code), chosen.map.float(), chosen.valid)
     valid = chosen.valid if config.masked else torch.ones_like(chosen.valid)
     return generator.loss(chosen.code, chosen.target, valid)
 
@@ -298,18 +289,20 @@ def _report(losses: Sequence[Float[Tensor, ""]], config: FitConfig, *, first_ste
 
 
 @torch.no_grad()
-def _finish(learner: Learner, run: Run, source: dict[str, Any], held: tuple[str, Dataset]) -> None:
-    """Write the mean map, the validation sheet and, last, the adapter with its story."""
+def _finish(learner: Learner, run: Run, source: dict[str, Any], examples: dict[str, Dataset]) -> None:
+    """Write the mean maps, the validation sheet and, last, the adapter with its story."""
     config, generator = learner.config, learner.generator
     for name, value in learner.average.items():
         learner.parameters[name].copy_(value)
-    tensors.write(run.mean, mean_map(learner.kind, learner.records), {})
-    scores = {"split": held[0], **_validate(learner, held[1], run.sheet)}
+    tensors.write(run.mean, lessons.means(learner.lessons), {})
+    scores = validation.validate(generator, config, examples, run.sheet)
+    units = {name: intrinsic(name).units for name in examples}
+    several = len(units) > 1
     about = file.About(
         generator=config.generator,
         fingerprint=generator.fingerprint,
-        intrinsic=config.intrinsic,
-        units=learner.kind.units,
+        intrinsic=list(units) if several else config.intrinsic,
+        units=units if several else units[config.intrinsic],
         adapter=config.adapter,
         readout=config.readout,
         random_weights=config.seed if config.random_weights else None,
@@ -319,21 +312,3 @@ def _finish(learner: Learner, run: Run, source: dict[str, Any], held: tuple[str,
         versions=versions(),
     )
     file.write(run.adapter, lora.state(generator.network), about)
-
-
-def _validate(learner: Learner, held: Dataset, sheet: Path) -> dict[str, float]:
-    """Score held-out images at the generator's resolution, one by one, and show some of them beside the truth."""
-    kind, generator, rows, scores = learner.kind, learner.generator, [], []
-    device = next(iter(learner.parameters.values())).device
-    for index in range(len(held)):
-        given = held[index]
-        example, code = square(given, kind, side=generator.resolution), stored(generator, given)
-        image, map, valid = example.image[None], example.map[None], example.valid[None]
-        with torch.autocast(device.type, torch.bfloat16, enabled=learner.config.precision == "bf16"):
-            painted = generator.forward(generator.encode(image.to(device)) if code is None else code.to(device))
-        found = kind.from_image(painted.float().cpu())
-        scores.append(kind.metrics(found, map, valid)[kind.primary])
-        rows.append([color.to_uint8((image + 1) / 2)[0], kind.show(found)[0], kind.show(map)[0]])
-    shown = images.contact_sheet(rows[:SHOWN], ["image", kind.name, "truth"])
-    images.write_preview(sheet, shown, about={"intrinsic": kind.name, "units": kind.units})
-    return {"images": len(held), kind.primary: torch.cat(scores).nanmean().item()}

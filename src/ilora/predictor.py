@@ -60,10 +60,10 @@ def find(adapters: Sequence[str | Path], *, intrinsics: Sequence[str] = NAMES) -
         about = None if header is None else About.read(json.loads(header))
         if about is None and len(wanted) != 1:
             raise ValueError(f"{path} does not say what it paints, got {len(wanted)} intrinsics for it; name its one")
-        name = wanted[0] if about is None else about.intrinsic
-        if name in found:
-            raise ValueError(f"expected one adapter for {name}, got {found[name].path} and {path}; leave one out")
-        found[name] = Source(path, name, about)
+        for name in wanted[:1] if about is None else about.intrinsics:
+            if name in found:
+                raise ValueError(f"expected one adapter for {name}, got {found[name].path} and {path}; leave one out")
+            found[name] = Source(path, name, about)
     if not found.keys() & set(wanted):
         raise FileNotFoundError(
             f"expected an adapter for {' or '.join(wanted)}, got {', '.join(found) or 'none'} in "
@@ -177,7 +177,9 @@ class Predictor:
         self.names = tuple(self.sources)
         self.mirror = mirror
         self.residual: Float[Tensor, "b 1 h w"] | None = None
-        self._skills = {source.intrinsic: wear(self.generator, source) for source in sources}
+        files = {source.path: source for source in sources}  # each once, however much it paints
+        worn = {path: wear(self.generator, source) for path, source in files.items()}
+        self._skills = {name: replace(worn[x.path], intrinsic=intrinsic(name)) for name, x in self.sources.items()}
 
     def __call__(self, image: Float[Tensor, "3 h w"]) -> dict[str, Float[Tensor, "c h w"]]:
         """Maps of one picture by name of intrinsic, at its own size, in each intrinsic's units.

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -98,3 +100,50 @@ def test_half_precision_is_lifted_first(term):
     map, target, valid = maps()
     half = map.bfloat16()
     assert_close(TERMS[term](half, target, valid), TERMS[term](half.float(), target, valid), rtol=0, atol=0)
+
+
+# Light as a product.
+
+
+def scene(count: int = 2, side: int = 8) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random albedo and shading, and every pixel valid."""
+    drawn = torch.Generator().manual_seed(0)
+    albedo = torch.rand(count, 3, side, side, generator=drawn).double() * 0.8 + 0.1
+    shading = torch.rand(count, 3, side, side, generator=drawn).double() * 0.8 + 0.1
+    return albedo, shading, torch.ones(count, 1, side, side, dtype=torch.bool)
+
+
+def test_composed_by_hand() -> None:
+    # Ratios of light to albedo * shading are 2, 2, 8, 1: logarithms about their median, ln 2, are 0, 0, ln 4, -ln 2.
+    albedo = torch.tensor([0.5, 0.2, 0.5, 0.5]).double().expand(1, 3, 1, 4)
+    shading = torch.tensor([0.4, 0.5, 0.1, 0.2]).double().expand(1, 3, 1, 4)
+    light = torch.tensor([0.4, 0.2, 0.4, 0.1]).double().expand(1, 3, 1, 4)
+    valid = torch.ones(1, 1, 1, 4, dtype=torch.bool)
+    found = losses.composed(albedo, shading, light, valid, epsilon=0)
+    assert_close(found, torch.tensor([(math.log(4) + math.log(2)) / 4]).double())
+
+
+def test_composed_knows_no_exposure_and_lets_highlights_be() -> None:
+    albedo, shading, valid = scene()
+    light = albedo * shading
+    factor = torch.tensor([0.1, 7.0]).double()[:, None, None, None]
+    assert losses.composed(albedo, factor * shading, light, valid, epsilon=0).abs().max() < 1e-12
+    light = light.clone()
+    light[:, :, 0] += 50.0  # an eighth of the pixels shine; the factor of the others stays
+    without = losses.composed(albedo, shading, light, valid & (light < 50).all(1, keepdim=True))
+    assert without.abs().max() < 1e-12
+    nobody = losses.composed(albedo, shading, light, torch.zeros_like(valid))
+    assert nobody.tolist() == [0.0, 0.0]
+
+
+def test_composed_has_the_gradient_of_its_values_and_a_finite_one_in_the_dark() -> None:
+    albedo, shading, valid = scene(side=3)
+    light = (albedo * shading * torch.linspace(0.5, 2, 9).reshape(1, 1, 3, 3)).clamp(max=1).detach()
+    valid[:, :, 0, 0] = False
+    albedo.requires_grad_(True)
+    shading.requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda a, s: losses.composed(a, s, light, valid), (albedo, shading))
+    dark = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    every = torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    losses.composed(dark, dark + 0.5, torch.rand(1, 3, 4, 4), every).sum().backward()
+    assert dark.grad.isfinite().all() and dark.grad.abs().max() > 0

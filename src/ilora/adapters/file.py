@@ -21,8 +21,8 @@ class About(Configuration):
 
     generator: str  # embedded name, folder, file or hub id
     fingerprint: str  # of the generator's weights
-    intrinsic: str  # that it paints
-    units: str  # of the map: units, axes and colour space, in words
+    intrinsic: str | list[str]  # that it paints; a list if it paints several, each asked for in its own words
+    units: str | dict[str, str]  # of the map: units, axes and colour space, in words; of several by intrinsic
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     readout: Readout = field(default_factory=Readout)
     random_weights: int | None = None  # seed that the network was drawn from before the fit; None: its own weights
@@ -30,6 +30,11 @@ class About(Configuration):
     data: dict[str, Any] = field(default_factory=dict)  # name, fingerprint, labels
     scores: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def intrinsics(self) -> list[str]:
+        """Names of what it paints, one or several."""
+        return [self.intrinsic] if isinstance(self.intrinsic, str) else self.intrinsic
 
 
 def write(path: Path, weights: dict[str, Tensor], about: About) -> None:

@@ -14,6 +14,7 @@ _CLASSES = {
     "shading": "Shading",
 }
 NAMES = tuple(_CLASSES)
+ALL = "all"  # word for every one of them
 
 
 def intrinsic(name: str) -> "Intrinsic":
@@ -27,6 +28,18 @@ def intrinsic(name: str) -> "Intrinsic":
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(NAMES)}"
         raise ValueError(f"intrinsic must be one of {', '.join(NAMES)}, got {name!r}; {hint}")
     return getattr(importlib.import_module(f"ilora.intrinsics.{name}"), _CLASSES[name])()
+
+
+def chosen(words: str) -> list[str]:
+    """Names of the intrinsics that ``all``, or names with commas between, stand for.
+
+    Raises:
+        ValueError: there is none of a name, or one is named twice.
+    """
+    names = list(NAMES) if words == ALL else [intrinsic(word.strip()).name for word in words.split(",")]
+    if len(set(names)) < len(names):
+        raise ValueError(f"each intrinsic must be named once, got {words!r}; leave the repetition out")
+    return names
 
 
 def __getattr__(name: str) -> Any:

@@ -36,6 +36,32 @@ def edges(
     return total
 
 
+def composed(
+    albedo: Float[Tensor, "b 3 h w"],
+    shading: Float[Tensor, "b 3 h w"],
+    light: Float[Tensor, "b 3 h w"],
+    valid: Bool[Tensor, "b 1 h w"],
+    *,
+    epsilon: float = 0.02,
+) -> Float[Tensor, " b"]:
+    """How far light = albedo * shading is from true, up to one factor an image: stops, in natural logarithms.
+
+    The mean over pixels and channels of |r - median(r)|, r = ln(light + epsilon) - ln(albedo * shading + epsilon). The
+    median is the factor of least mean, so that none is better and the gradient through it is 0; it is held fixed.
+    Absolute values, because what is not diffuse (a highlight, light = albedo * shading + rest) shall not outvote the
+    other pixels.
+
+    Args:
+        albedo, shading, light: linear RGB, 0 and up.
+        epsilon: light below which ratios hardly count: it is in the last codes of a picture.
+    """
+    product = masked.precise(albedo).clamp(min=0) * masked.precise(shading).clamp(min=0)
+    wanted = (masked.precise(light).clamp(min=0) + epsilon).log()
+    ratio = torch.where(valid, wanted - (product + epsilon).log(), 0)
+    middle = masked.median(ratio.detach(), valid).nan_to_num(0)[:, None, None, None]
+    return masked.mean((ratio - middle).abs(), valid, empty=0.0)
+
+
 def scaled_and_shifted(
     map: Float[Tensor, "b c h w"],
     target: Float[Tensor, "b c h w"],

@@ -17,6 +17,7 @@ from ilora.data.base import Subset, select
 from ilora.fit import Learner, adapt, gradient, precision
 from ilora.generators import load
 from ilora.intrinsics import intrinsic
+from ilora.lessons import Lesson
 from ilora.presets import learning_rate
 from ilora.run import read_json, write_json
 from ilora.team import Team
@@ -116,7 +117,7 @@ def measure(config: FitConfig, device: str | None) -> Times:
     adapt(generator, config, records)
     parameters = {name: weight for name, weight in generator.network.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.0)
-    learner = Learner(config, generator, kind, records, parameters, {}, optimizer)
+    learner = Learner(config, generator, (Lesson(kind.prompt, records, kind),), parameters, {}, optimizer)
     rows = torch.arange(config.batch) % len(records.code)
 
     def update(share: float) -> None:
