@@ -1,6 +1,6 @@
 """Pictures a second of one Ray worker and of several, and the ratio; beside it that of as many processes without Ray.
 
-    python benchmarks/scale.py [--adapter RUN] [--pictures 128] [--workers 2] [--side 64] [--shard 4]
+    python benchmarks/scale.py [--adapter RUN] [--pictures 192] [--workers 2] [--side 64] [--shard 8]
 
 Without ``--adapter`` one of rank 8 with its starting weights is attached to ``rooms-diffusion``, which costs what a
 fitted one does. Pictures are noise. Workers have one thread each. Nothing else should run: the cores are compared.
@@ -123,10 +123,10 @@ def asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adapter", type=Path, help="run folder or adapter file")
     parser.add_argument("--generator", default="rooms-diffusion", help="where there is no adapter")
-    parser.add_argument("--pictures", type=int, default=128)
+    parser.add_argument("--pictures", type=int, default=192)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--side", type=int, default=64, help="of the pictures [px]")
-    parser.add_argument("--shard", type=int, default=4, help="pictures that are done together")
+    parser.add_argument("--shard", type=int, default=8, help="pictures that are done together")
     given = parser.parse_args(words)
     if given.pictures < 4 * given.shard * given.workers:
         parser.error(f"--pictures must be four shards a worker or more, got {given.pictures} by {given.shard}")
