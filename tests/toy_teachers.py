@@ -39,3 +39,19 @@ class Device(Bright):
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
+
+
+class Doubtful(Facing):
+    """``Facing``, but the second picture that it sees faces away."""
+
+    fingerprint = "3"
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def label(self, image: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        normal, valid = super().label(image)["normal"]
+        number = torch.arange(self.seen, self.seen + len(image))[:, None, None, None]
+        self.seen += len(image)
+        return {"normal": (torch.where(number == 1, -normal, normal), valid)}

@@ -267,16 +267,14 @@ def label(
 
     if (generator is None) == (not photos):
         raise ValueError(f"expected photos or --generator, got {'neither' if generator is None else 'both'}; name one")
+    source = Draw(generator, count, prompt, seed) if generator else photos
     if ray is not None:
         from ilora.scale.bulk import Crew, LabelJob, told
         from ilora.scale.bulk import label as spread
 
-        if generator is not None:
-            raise ValueError(f"--ray labels photos, got --generator {generator}; leave one of them out")
         job = LabelJob(tuple(teacher.split(",")), fov, side, batch, device)
-        typer.echo(told(found := spread(photos, job, out, crew=Crew(ray, workers, column=column))))
+        typer.echo(told(found := spread(source, job, out, crew=Crew(ray, workers, column=column))))
         raise typer.Exit(1 if found.failed else 0)
-    source = Draw(generator, count, prompt, seed) if generator else photos
     teachers = [find(name, device=device, fov=fov) for name in teacher.split(",")]
     result = run(source, teachers, out, batch=batch, side=side, device=device)
     typer.echo(f"{len(result.names)} labelled, {len(result.skipped)} there already, {len(result.failed)} failed: {out}")

@@ -30,13 +30,13 @@ class Draw:
     """Pictures that a generator paints.
 
     Attributes:
-        generator: what ``ilora.generators.load`` takes.
+        generator: one that is loaded, or what ``ilora.generators.load`` takes.
         count: of pictures.
         prompt: what to paint; families without text ignore it.
         seed: of the first picture; the next ones count up.
     """
 
-    generator: str
+    generator: str | Generator
     count: int
     prompt: str = ""
     seed: int = 0
@@ -96,9 +96,9 @@ def label(
     teachers = [teacher(each, device=device) if isinstance(each, str) else each for each in by]
     if isinstance(source, Draw):
         checks.positive("count", source.count)
-        painter = load(source.generator, device=device or default_device())
-        origin = {"pictures": f"painted by {painter.name}, prompt {source.prompt!r}", "generator": painter.fingerprint}
-        book = Book(out, teachers, origin=origin)
+        painter = source.generator
+        painter = load(painter, device=device or default_device()) if isinstance(painter, str) else painter
+        book = Book(out, teachers, origin=origin(painter, source.prompt))
         result = Labelled(book.folder)
         pictures, total = _painted(source, painter, book=book, result=result, batch=batch), source.count
     else:
@@ -108,6 +108,11 @@ def label(
         pictures, total = _photos(names, book=book, result=result, side=side), len(names)
     rows = _write(pictures, book, result, batch=batch, total=total)
     return Labelled(book.folder, result.names, result.skipped, result.failed, _sheet(rows, book) if rows else None)
+
+
+def origin(painter: Generator, prompt: str) -> dict[str, str]:
+    """What the pictures of a generator have in common, by word; see ``ilora.labelling.Book``."""
+    return {"pictures": f"painted by {painter.name}, prompt {prompt!r}", "generator": painter.fingerprint}
 
 
 def _write(

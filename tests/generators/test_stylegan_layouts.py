@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
-from ilora.generators import convert, load, pickles, stylegan_files, stylegan_sources
+from ilora.generators import convert, load, original, pickles, stylegan_files, stylegan_sources
 from ilora.generators.pickles import Name, Note
 from ilora.generators.stylegan_sources import open_file
 from tests import stylegan_layouts, tiny_stylegan
@@ -184,8 +184,25 @@ def test_the_true_layout_is_dangerous_to_an_ordinary_reader(tmp_path: Path) -> N
 def test_converting_asks_for_a_checkpoint_and_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         convert(tmp_path / "absent.pkl", tmp_path / "out")
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="needs no conversion"):
-        convert(tmp_path / "model.safetensors", tmp_path / "out")
+    (tmp_path / "absent.pt").touch()
     with pytest.raises(FileExistsError, match="expected an empty folder"):
-        convert(tmp_path / "model.safetensors", tmp_path)
+        convert(tmp_path / "absent.pt", tmp_path)
+
+
+def test_what_needs_no_conversion_is_told_from_what_no_family_knows(tmp_path: Path) -> None:
+    needed = {name: torch.zeros(1) for name in original.NEEDED}
+    save_file(needed, tmp_path / "sd.safetensors")
+    torch.save({"state_dict": needed}, tmp_path / "sd.ckpt")
+    (tmp_path / "pipeline" / "unet").mkdir(parents=True)
+    (tmp_path / "pipeline" / "vae").mkdir()
+    for name in ("sd.safetensors", "sd.ckpt", "pipeline"):
+        with pytest.raises(ValueError, match=f"needs no conversion.*--generator {tmp_path / name}"):
+            convert(tmp_path / name, tmp_path / "out")
+    (tmp_path / "README.md").write_text("# ilora")
+    (tmp_path / "damaged.ckpt").write_bytes(b"no zip")
+    save_file({"other": torch.zeros(1)}, tmp_path / "adapter.safetensors")
+    (tmp_path / "photos").mkdir()
+    for name in ("README.md", "damaged.ckpt", "adapter.safetensors", "photos"):
+        with pytest.raises(ValueError, match=rf"got {tmp_path / name}, which no family knows; .* StyleGAN's \.pkl"):
+            convert(tmp_path / name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

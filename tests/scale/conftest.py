@@ -1,6 +1,7 @@
 """One small Ray on this machine for all tests here, and pictures in the forms that it takes."""
 
 import io
+import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from ilora import cluster
+from ilora.scale.bulk import RECORDS
 from tests.scale.mortal import ONCE
 from tests.test_predict import draw, picture
 
@@ -61,6 +63,17 @@ def read_tar(path: Path) -> dict[str, bytes]:
     """Members of a tar."""
     with tarfile.open(path) as archive:
         return {member.name: archive.extractfile(member).read() for member in archive}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Files of a folder, records left out."""
+    files = (path for path in folder.rglob("*") if path.is_file() and RECORDS not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def lines(path: Path) -> list[dict]:
+    """Rows of a log by name."""
+    return sorted(map(json.loads, path.read_text().splitlines()), key=lambda row: str(row.get("name")))
 
 
 @pytest.fixture

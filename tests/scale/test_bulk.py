@@ -1,32 +1,19 @@
 """Shards to files: those of the plain command, once, whatever is stopped, lost or broken."""
 
-import io
 import json
-import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ilora import predict as plain
+from ilora.generators import load
+from ilora.label import Draw
 from ilora.label import label as label_plain
-from ilora.scale import bulk, pool
-from ilora.scale.bulk import FAILURES, RECORDS, Crew, LabelJob, PredictJob
-from ilora.scale.shards import cut
-from tests.scale import mortal
-from tests.scale.conftest import encoded, read_tar, write_tar
+from ilora.scale import bulk
+from ilora.scale.bulk import RECORDS, DrawJob, LabelJob, PredictJob
+from ilora.scale.shards import cut, sow
+from tests.scale.conftest import encoded, read_tar, tree, write_tar
 from tests.test_predict import draw
-from tests.toy_teachers import Device
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Files of a folder, records left out."""
-    files = (path for path in folder.rglob("*") if path.is_file() and RECORDS not in path.parts)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-def lines(path: Path) -> list[dict]:
-    return sorted(map(json.loads, path.read_text().splitlines()), key=lambda row: str(row.get("name")))
 
 
 def test_a_finished_shard_is_not_done_again_and_a_changed_one_is(run: Path, photos: Path, tmp_path: Path) -> None:
@@ -78,58 +65,58 @@ def test_labels_go_to_a_folder_of_their_own(photos: Path) -> None:
         bulk.label([photos], LabelJob(("tests.toy_teachers:Device",)), photos)
 
 
-# On Ray.
+# Seeds.
 
 
-def test_two_workers_write_what_the_plain_command_writes(ray: Path, run: Path, photos: Path, tmp_path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    expected, out = tmp_path / "expected", tmp_path / "out"
-    plain.predict(photos, run, expected, batch=1)  # groups of other sizes would round otherwise
-    packed = tmp_path / "packed"
-    packed.mkdir()
-    write_tar(packed / "t.tar", {"x/a.png": (photos / "a.png").read_bytes(), "bad.png": b"no picture"})
-    table = {"name": ["first"], "image": [(photos / "b.png").read_bytes()]}
-    pyarrow.parquet.write_table(pyarrow.table(table), packed / "p.parquet")
-    (packed / "broken.parquet").write_bytes(b"PAR1")
-    found = bulk.predict(
-        [photos, packed], PredictJob((str(run),), device="cpu", batch=1), out, crew=Crew(workers=2, shard=2)
-    )
-    assert sorted(found.done) == ["p", "pictures-000000", "pictures-000001", "pictures-000002", "t"]
-    assert found.pictures == 7 and found.skipped == []
-    assert sorted(row["input"].rpartition("/")[2] for row in found.failed) == ["bad", "broken", "broken.png"]
-    assert lines(out / FAILURES) == sorted(found.failed, key=lambda row: "None")
-    told = [row for row in lines(out / plain.LOG) if "shard" not in row]
-    assert told == lines(expected / plain.LOG)
-    files, there = tree(expected), tree(out)
-    assert [name for name in files.keys() - {plain.LOG, "sheet.png"} if files[name] != there[name]] == []
-    members = read_tar(out / "t.tar")
-    assert list(members) == ["x/a.normal.npy", "x/a.normal.npy.json", "x/a.normal.png"]
-    row = pyarrow.parquet.read_table(out / "p.parquet").to_pylist()[0]
-    for data, name in ((members["x/a.normal.npy"], "a_png"), (row["normal.npy"], "b")):
-        assert np.array_equal(np.load(io.BytesIO(data)), np.load(expected / f"{name}.normal.npy"))
-    assert row["name"] == "first" and (out / "sheet.png").is_file()
+def test_drawn_pictures_come_whole_in_shards(tmp_path: Path) -> None:
+    """In the groups of one process, each with the generator loaded once; more are added by a larger count."""
+    draw, out = Draw("toy", 10, "a room", seed=3), tmp_path / "out"
+    by = LabelJob(("tests.toy_teachers:Device",), batch=4, device="cpu")
+    job = DrawJob(draw, by)
+    identity = job.identity(by.load("cpu"), job.load("cpu"))
+    label_plain(draw, by.load("cpu"), tmp_path / "expected", batch=4, device="cpu")
+    shards = sow(range(3, 13), size=4, batch=4)
+    act = bulk.start(job, identity, str(out))
+    assert [act(shard.write()) for shard in (shards[2], shards[0], shards[1], shards[0])] == [b"done"] * 3 + [
+        b"skipped"
+    ]
+    there, expected = tree(out), tree(tmp_path / "expected")
+    whole = {"labels.jsonl", "meta.toml", "sheet.png"}  # made of all shards
+    assert there == {name: data for name, data in expected.items() if name not in whole}
+    rows = [row for shard in shards for row in json.loads((out / RECORDS / f"{shard.name}.json").read_text())["rows"]]
+    assert "".join(f"{json.dumps(row)}\n" for row in rows).encode() == expected["labels.jsonl"]
+    (out / "codes" / "00005.safetensors").unlink()
+    more = sow(range(3, 15), size=4, batch=4)
+    assert [act(shard.write()) for shard in more] == [b"done", b"skipped", b"done"]
+    assert {name: data for name, data in tree(out).items() if name in there} == there
+    assert sorted(path.stem for path in (out / "codes").iterdir()) == [f"{seed:05d}" for seed in range(3, 15)]
 
 
-def test_a_lost_worker_is_retried_and_its_labels_are_there_once(ray: Path, photos: Path, tmp_path: Path) -> None:
-    job = LabelJob(("tests.scale.mortal:Mortal",), device="cpu")
-    found = bulk.label([photos], job, tmp_path / "out", crew=Crew(shard=3))
-    assert ray.is_file() and sorted(found.done) == ["pictures-000000", "pictures-000001"]
-    assert [Path(row["input"]).name for row in found.failed] == ["broken.png"]
-    label_plain(photos, [Device("cpu")], tmp_path / "expected")
-    there, expected = tree(tmp_path / "out"), tree(tmp_path / "expected")
-    assert there.keys() - {FAILURES} == expected.keys()
-    assert all(there[name] == expected[name] for name in expected if name.endswith(".npy"))
-    assert [row["name"] for row in lines(tmp_path / "out" / "labels.jsonl")] == ["a_bmp", "a_png", "b", "c", "d"]
-    assert os.listdir(tmp_path / "out" / RECORDS)
+def test_an_impossible_label_of_a_drawn_picture_is_reported_and_leaves_no_code(tmp_path: Path) -> None:
+    job = DrawJob(Draw("toy", 3), LabelJob(("tests.toy_teachers:Doubtful",), device="cpu"))
+    (shard,) = sow(range(3), batch=2)
+    assert bulk.start(job, "identity", str(tmp_path))(shard.write()) == b"done"
+    record = json.loads((tmp_path / RECORDS / f"{shard.name}.json").read_text())
+    failed = [(row["shard"], row["input"]) for row in record["failed"]]
+    names = {row["name"] for row in record["rows"]}
+    assert failed == [("seeds-000000", "seed 1")] and "face away" in record["failed"][0]["reason"]
+    assert names == {"00000", "00002"} == {path.stem for path in (tmp_path / "codes").iterdir()}
 
 
-def test_a_task_that_kills_every_worker_is_given_up_and_the_rest_goes_on(
-    ray: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "RETRIES", 1)
-    options = {"address": "auto", "workers": 1, "device": "cpu"}
-    answers = sorted(pool.spread(["a", "poison", "b"], mortal.poisonous, **options))
-    assert [(answer.number, answer.value) for answer in answers] == [(0, b"a"), (1, b""), (2, b"b")]
-    assert answers[1].problem.startswith("its worker was lost 2 times")
+def test_a_generator_that_is_loaded_cannot_travel(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    with pytest.raises(ValueError, match="load the generator by name, got 'toy' loaded"):
+        bulk.label(Draw(load("toy"), 2), LabelJob(("tests.toy_teachers:Device",)), tmp_path / "out")
+
+
+def test_a_folder_of_drawn_labels_belongs_to_one_generator_prompt_and_first_seed(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    by = LabelJob(("tests.toy_teachers:Device",), device="cpu")
+    jobs = [
+        DrawJob(draw, by) for draw in (Draw("toy", 2), Draw("toy", 9), Draw("toy", 2, "hall"), Draw("toy", 2, seed=1))
+    ]
+    first, longer, *others = (job.identity(by.load("cpu"), job.load("cpu")) for job in jobs)
+    assert first == longer and len({first, *others}) == 3
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(FileExistsError, match=r"same teachers \(and generator, prompt and seed\)"):
+        bulk.label(Draw("toy", 2), by, tmp_path)

@@ -1,14 +1,11 @@
 """Evaluation in parts: the numbers of the plain command, to the bit."""
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from ilora import evaluate as plain
-from ilora.cli import main
 from ilora.evaluate import EvaluateConfig
 from ilora.fit import fit
 from ilora.protocols import Verdict
@@ -26,22 +23,6 @@ def test_verdicts_travel_as_tensors() -> None:
     assert list(back) == ["adapter", "mean_map"] and list(back["adapter"].scores) == ["a", "b/c"]
     assert torch.equal(back["adapter"].scores["a"].isnan(), torch.tensor([False, True]))
     assert back["adapter"].angles is None and torch.equal(back["mean_map"].angles, pooled.angles)
-
-
-def test_the_numbers_are_those_of_the_plain_command(ray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = world.write(tmp_path / "world", train=2, test=5)
-    run = fit(small(folder, steps=3), tmp_path / "run", device="cpu")
-    pooled = {"protocol": "dsine-nyu", "config": EvaluateConfig(controls=False, device="cpu")}
-    plain.evaluate(run, str(folder), json=tmp_path / "one.json", **pooled)
-    words = ["--data", folder, "--protocol", "dsine-nyu", "--json", tmp_path / "two.json", "--no-controls"]
-    words += ["--ray", "auto", "--workers", 2, "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["ilora", "evaluate", "--adapter", str(run), *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code in (0, None)
-    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
-    assert one == two and len(two["images"]) == 5
-    assert not (tmp_path / "two.groups").exists()
 
 
 def test_finished_groups_are_read_and_not_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ilora.scale.layouts import LAYOUTS, outputs
 from ilora.scale.pool import Share, share
-from ilora.scale.shards import Shard, cut
+from ilora.scale.shards import Shard, cut, sow
 from tests.scale.conftest import encoded, read_tar, write_tar
 
 
@@ -29,6 +29,18 @@ def test_a_folder_is_cut_by_count_and_packed_files_are_one_shard_each(photos: Pa
     (photos / "b.png").write_bytes(encoded(9))
     assert cut([photos], failed={}, size=4)[0].content() != before
     assert cut([photos], failed={}, size=4)[1].content() == shards[1].content()
+
+
+def test_seeds_are_cut_into_whole_groups() -> None:
+    shards = sow(range(3, 13), size=7, batch=3)
+    assert [(shard.name, list(shard.files)) for shard in shards] == [
+        ("seeds-000000", ["00003", "00004", "00005", "00006", "00007", "00008"]),
+        ("seeds-000001", ["00009", "00010", "00011", "00012"]),
+    ]
+    assert [len(shard.files) for shard in sow(range(10), size=2, batch=8)] == [8, 2]
+    more = sow(range(3, 14), size=7, batch=3)
+    assert more[0].content() == shards[0].content() and more[1].content() != shards[1].content()
+    assert Shard.read(shards[0].write()) == shards[0] and not shards[0].packed
 
 
 def test_a_folder_of_packed_files_alone_lacks_nothing(tmp_path: Path) -> None:

@@ -239,16 +239,3 @@ def test_what_a_study_refuses(config: StudyConfig, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="did you mean 'normal'"):
         study("rank", tmp_path, config=config.replace(intrinsics=("normals",)))
     assert set(NAMES) == {"intrinsics", "families", "rank", "labels", "quality", "controls", "layers", "recipe"}
-
-
-def test_ray_gives_the_same_rows(config: StudyConfig, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    two = config.replace(intrinsics=("normal", "depth"), images=1)
-    rows = []
-    for place, address in (("here", None), ("there", "auto")):
-        study("families", tmp_path / place, config=two, ray=address)
-        rows.append(json.loads((tmp_path / place / "families.json").read_text())["points"])
-    assert len(rows[0]) == 2
-    for ours, theirs in zip(*rows, strict=True):
-        assert ours["seconds"] > 0 and theirs["seconds"] > 0
-        assert ours | {"seconds": 0} == theirs | {"seconds": 0}

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from ilora.adapters import controls
@@ -232,7 +230,7 @@ def effective_weight(layer: nn.Module) -> Float[Tensor, "o i *kernel"]:
 
     For layers whose weight enters a formula instead of being applied to an input, such as demodulated convolutions.
     """
-    if not isinstance(layer, LoraLayer):
+    if not hasattr(layer, "get_base_layer"):  # as PEFT's layers have; without an adapter PEFT is not loaded
         return layer.weight
     base: Float[Tensor, "o i *kernel"] = layer.get_base_layer().weight
     if layer.merged or layer.disable_adapters:
@@ -252,7 +250,10 @@ def _attached(network: nn.Module) -> _Attached:
     return network._ilora_adapter
 
 
-def _layers(network: nn.Module) -> list[tuple[str, LoraLayer]]:
+def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers that PEFT put in, which has all models of transformers loaded: late, since not all need it."""
+    from peft.tuners.lora import LoraLayer
+
     return [(name, module) for name, module in network.named_modules() if isinstance(module, LoraLayer)]
 
 
@@ -278,6 +279,8 @@ def _inject(network: nn.Module, config: AdapterConfig, ranks: dict[str, int]) ->
     """Give the named layers adapters of these ranks, all at the same scale."""
     if config.rank < 1:
         raise ValueError(f"rank must be at least 1, got {config.rank}")
+    from peft import LoraConfig, inject_adapter_in_model
+
     alpha = config.rank if config.alpha is None else config.alpha
     uneven = {f"^{re.escape(name)}": rank for name, rank in ranks.items() if rank != config.rank}
     settings = LoraConfig(

@@ -18,6 +18,7 @@ FAMILIES = {  # name: module; asked in turn whether they recognise what is to be
     "stylegan": "stylegan",
     "autoregressive": "autoregressive",
 }
+CONVERTED = "these can be converted: a StyleGAN's .pkl or .pt, a .ckpt of taming-transformers with its .yaml beside it"
 
 
 def embedded() -> list[str]:
@@ -85,6 +86,8 @@ def convert(checkpoint: Path | str, out: Path | str) -> Path:
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"expected an empty folder, got {out} with files in it; choose another")
     family = _family(str(checkpoint))
+    if not family.recognises(str(checkpoint)):
+        raise ValueError(f"expected a generator's checkpoint, got {checkpoint}, which no family knows; {CONVERTED}")
     if not hasattr(family, "convert"):
         raise ValueError(f"{checkpoint} needs no conversion, got one that is loaded as it is: --generator {checkpoint}")
     return family.convert(checkpoint, out)

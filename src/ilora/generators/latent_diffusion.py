@@ -5,6 +5,7 @@ several passes from noise, beside the picture's latent (``augmented.py``)."""
 import inspect
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from ilora import generators
 from ilora.adapters.lora import disabled
 from ilora.config import Readout
-from ilora.generators import augmented
+from ilora.generators import augmented, original
 from ilora.generators.checkpoints import Parts, aligned, codec_factor, fingerprint, first_layer, open_checkpoint
 from ilora.generators.objective import latent_loss
 from ilora.generators.prompts import Condition, Prompts
@@ -252,6 +253,13 @@ class LatentDiffusion:
                 output = without + guidance * (output - without)
             latent = scheduler.step(output, time, latent, **extra).prev_sample
         return latent
+
+
+def recognises(name_or_path: str) -> bool:
+    """Whether the files there are of this family. It also loads what no family knows: its errors tell the layouts."""
+    place = generators.WEIGHTS / name_or_path if name_or_path in generators.embedded() else name_or_path
+    path = Path(place).expanduser()
+    return original.recognises(path) if path.is_file() else all((path / part).is_dir() for part in ("unet", "vae"))
 
 
 def load(name: str, *, device: str | torch.device, dtype: torch.dtype, readout: Readout) -> LatentDiffusion:

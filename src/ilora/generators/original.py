@@ -6,6 +6,7 @@ the transformers' ends are convolutions (1.x), 64 channels a head where they are
 the codec's scale. ``tokenizer/``, ``tokenizer_2/`` and ``scheduler/`` folders beside the file take precedence.
 """
 
+import contextlib
 import json
 import re
 import warnings
@@ -26,6 +27,7 @@ from ilora.generators.prompts import Encoder
 Weights = dict[str, Tensor]
 
 UNET, CODEC = "model.diffusion_model.", "first_stage_model."
+NEEDED = {f"{UNET}input_blocks.0.0.weight", f"{CODEC}encoder.conv_in.weight"}  # tensors
 HF, OPEN, OPEN_XL = "cond_stage_model.transformer.", "cond_stage_model.model.", "conditioner.embedders.1.model."
 HF_XL = "conditioner.embedders.0.transformer."
 SCHEDULE = {  # of all three families (Rombach et al. 2022, table 15; Podell et al. 2023)
@@ -79,6 +81,15 @@ _OPEN = (
 )
 
 
+def recognises(path: Path) -> bool:
+    """Whether a file of tensors holds what ``open_file`` needs, by their names."""
+    if path.suffix not in (".safetensors", ".ckpt"):
+        return False
+    with contextlib.suppress(ValueError):  # damaged, or more than tensors
+        return set(tensors.names(path)) >= NEEDED
+    return False
+
+
 def open_file(path: Path, dtype: torch.dtype) -> dict[str, Any]:
     """Take a checkpoint file apart; the values of ``checkpoints.Parts``.
 
@@ -86,7 +97,7 @@ def open_file(path: Path, dtype: torch.dtype) -> dict[str, Any]:
         ValueError: not a text-to-image Stable Diffusion 1.x, 2.x or XL checkpoint, or one that holds more than tensors.
     """
     names = tensors.names(path)
-    if not {f"{UNET}input_blocks.0.0.weight", f"{CODEC}encoder.conv_in.weight"} <= set(names):
+    if not set(names) >= NEEDED:
         raise ValueError(
             f"{path} must hold {UNET}* and {CODEC}* of Stable Diffusion 1.x, 2.x or XL, "
             f"got {len(names)} tensors such as {sorted(names)[:2]}"

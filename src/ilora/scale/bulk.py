@@ -14,11 +14,12 @@ from uuid import uuid4
 from ilora import checks, cluster, run
 from ilora.data.cache import content_hash
 from ilora.images import replacing
+from ilora.label import Draw, origin
 from ilora.labelling import Book
-from ilora.scale.jobs import Command, Job, LabelJob, PredictJob
+from ilora.scale.jobs import Command, DrawJob, Job, LabelJob, PredictJob
 from ilora.scale.layouts import LAYOUTS, Unpacked
 from ilora.scale.pool import Act, spread
-from ilora.scale.shards import PICTURES, SHARD, Shard, cut
+from ilora.scale.shards import SHARD, Shard, cut, sow
 
 RECORDS = ".shards"  # in the output folder: a record a finished shard, and what is not finished
 FAILURES = "failures.jsonl"  # in the output folder: a line a record that could not be used
@@ -80,27 +81,37 @@ def predict(photos: Sequence[str | Path], job: PredictJob, out: str | Path, *, c
         ImportError: Ray or pyarrow is missing.
         ConnectionError: no cluster at the address.
     """
-    return _all(photos, job, checks.output(out).absolute(), identity=job.identity(), crew=crew or Crew())
+    crew, out, lost = crew or Crew(), checks.output(out).absolute(), {}
+    shards = cut(photos, failed=lost, size=crew.shard, column=crew.column)
+    return _all(shards, job, Bulk(out, failed=_lost(lost)), identity=job.identity(), crew=crew)
 
 
-def label(photos: Sequence[str | Path], job: LabelJob, out: str | Path, *, crew: Crew | None = None) -> Bulk:
+def label(source: Draw | Sequence[str | Path], job: LabelJob, out: str | Path, *, crew: Crew | None = None) -> Bulk:
     """Teachers' labels of pictures in folders, webdataset tars and Parquet files, by Ray's workers; see ``predict``.
 
-    The folder belongs to these teachers: it must be empty, or begun by the same call.
+    Or of what a generator paints: then each worker also holds the generator, shards are seeds, and the files, codes
+    too, are those of ``ilora.label.label`` with as many threads. More pictures may be added by a larger ``count``.
+    The folder belongs to these teachers, and to this generator, prompt and first seed: it must be empty, or begun by
+    the same call.
 
     Raises:
         FileExistsError: the folder holds something else.
         ValueError, ImportError, ConnectionError: as ``predict`` and ``ilora.label.label``.
     """
-    folder, teachers = checks.output(out).absolute(), job.load("cpu")
-    owner, identity = folder / RECORDS / ".owner.json", job.identity(teachers)
-    begun = run.read_json(owner)["job"] if owner.is_file() else None
-    if begun != identity and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} must be empty or begun by the same teachers with --ray, got other files; "
-                              "choose another --out")  # fmt: skip
-    run.write_json(owner, {"job": identity})
-    Book(folder, teachers, origin={})  # writes meta.toml
-    return _all(photos, job, folder, identity=identity, crew=crew or Crew())
+    crew, folder, lost = crew or Crew(), checks.output(out).absolute(), {}
+    teachers = job.load("cpu")
+    if isinstance(source, Draw):
+        drawn = DrawJob(source, job)
+        painter = drawn.load("cpu")
+        seeds = range(checks.seed(source.seed), source.seed + checks.positive("count", source.count))
+        shards = sow(seeds, size=crew.shard, batch=job.batch)
+        work, identity, common = drawn, drawn.identity(teachers, painter), origin(painter, source.prompt)
+    else:
+        shards = cut(source, failed=lost, size=crew.shard, column=crew.column)
+        work, identity, common = job, job.identity(teachers), {}
+    _own(folder, identity)
+    Book(folder, teachers, origin=common)  # writes meta.toml
+    return _all(shards, work, Bulk(folder, failed=_lost(lost)), identity=identity, crew=crew)
 
 
 def told(found: Bulk) -> str:
@@ -109,14 +120,22 @@ def told(found: Bulk) -> str:
     return f"{found.pictures} pictures in {shards}, {len(found.failed)} failed: {found.folder}"
 
 
-def _all(photos: Sequence[str | Path], job: Job, out: Path, *, identity: str, crew: Crew) -> Bulk:
-    """Every shard, then the files that are made of all of them."""
+def _own(folder: Path, identity: str) -> None:
+    """Begin a folder of labels, or go on with it, if it was begun for the same."""
+    owner = folder / RECORDS / ".owner.json"
+    begun = run.read_json(owner)["job"] if owner.is_file() else None
+    if begun != identity and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} must be empty or begun by the same teachers (and generator, prompt and seed) "
+                              "with --ray, got other files; choose another --out")  # fmt: skip
+    run.write_json(owner, {"job": identity})
+
+
+def _all(shards: Sequence[Shard], job: Job, result: Bulk, *, identity: str, crew: Crew) -> Bulk:
+    """Every shard, then the files that are made of all of them; ``result`` knows what was lost before."""
     cluster.need("pyarrow", "pandas")
     checks.positive("workers", crew.workers)
-    lost: dict[str, str] = {}
-    shards = cut(photos, failed=lost, size=crew.shard, column=crew.column)
+    out = result.folder
     _apart(shards, out)
-    result = Bulk(out, failed=[_failure(None, *row) for row in lost.items()])
     _sweep(out)
     answers = spread(
         [shard.write() for shard in shards],
@@ -185,7 +204,7 @@ def _make(shard: Shard, command: Command, out: Path, log: str) -> dict[str, Any]
 
 def _row(row: dict[str, Any], shard: Shard, found: Unpacked) -> dict[str, Any]:
     """A line of the command's log; of a packed shard under the record's own key, and with the shard."""
-    if shard.layout == PICTURES:
+    if not shard.packed:
         return row
     row = {word: value for word, value in row.items() if word not in ("files", "input", "source")}
     return row | {"name": found.keys[row["name"]], "shard": shard.path.name}
@@ -215,7 +234,7 @@ def _merged(shards: Sequence[Shard], job: Job, result: Bulk) -> Bulk:
 def _apart(shards: Sequence[Shard], out: Path) -> None:
     """Refuse an output folder whose new tar or Parquet files would replace those that are read."""
     for shard in shards:
-        if shard.layout != PICTURES and (out / f"{shard.name}{shard.path.suffix}").resolve() == shard.path.resolve():
+        if shard.packed and (out / f"{shard.name}{shard.path.suffix}").resolve() == shard.path.resolve():
             raise ValueError(f"--out must not hold the inputs, got {shard.path} in it; choose another folder")
 
 
@@ -229,10 +248,15 @@ def _record(out: Path, shard: Shard) -> Path:
     return out / RECORDS / f"{shard.name}.json"
 
 
+def _lost(words: dict[str, str]) -> list[dict[str, str]]:
+    """Lines of the report about words without any file."""
+    return [_failure(None, *row) for row in words.items()]
+
+
 def _failure(shard: Shard | None, word: str, reason: str) -> dict[str, str]:
     """A line of the report."""
     where = {} if shard is None else {"shard": shard.name}
-    where |= {} if shard is None or shard.layout == PICTURES else {"file": shard.path.name}
+    where |= {"file": shard.path.name} if shard is not None and shard.packed else {}
     return where | {"input": word, "reason": reason}
 
 

@@ -1,22 +1,26 @@
 """What is done with the pictures of a shard: the commands' own functions, on files, with what they load held once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ilora import checks
 from ilora.data.cache import content_hash
 from ilora.data.teachers.base import Teacher
+from ilora.generators import load
+from ilora.generators.base import Generator
 from ilora.intrinsics import NAMES
-from ilora.label import label
+from ilora.label import Draw, label
 from ilora.labelling import LOG as LABELS
 from ilora.predict import FORMATS, find, predict
 from ilora.predict import LOG as MAPS
 from ilora.predictor import Predictor
 from ilora.teacher import teacher
+from ilora.team import default_device
 
-Command = Callable[[Mapping[str, Path], Path], dict[str, str]]  # pictures by name, folder for the files: what failed
+# Pictures by name (of seeds, their words), folder for the files: why, for each that failed.
+Command = Callable[[Mapping[str, Path], Path], dict[str, str]]
 
 
 @runtime_checkable
@@ -101,6 +105,52 @@ class LabelJob:
     def identity(self, teachers: Sequence[Teacher]) -> str:
         """Hash of everything but the pictures that the files depend on; the teachers count by their fingerprints."""
         return content_hash(self.verb, [each.fingerprint for each in teachers], self.side)
+
+
+@dataclass(frozen=True)
+class DrawJob:
+    """``ilora.label.label`` of what a generator paints; shards are seeds.
+
+    Attributes:
+        draw: whose generator has a name, so that each worker loads its own.
+        by: the teachers and how they are asked.
+    """
+
+    draw: Draw
+    by: LabelJob
+    verb = "label"
+    log = LABELS
+
+    @property
+    def device(self) -> str | None:
+        """See ``Job``; of the generator, too."""
+        return self.by.device
+
+    def open(self) -> Command:
+        """See ``Job``."""
+        teachers, painter = self.by.load(self.device), self.load(self.device)
+
+        def command(seeds: Mapping[str, Path], out: Path) -> dict[str, str]:
+            draw = replace(self.draw, generator=painter, count=len(seeds), seed=int(next(iter(seeds))))
+            return label(draw, teachers, out, batch=self.by.batch).failed
+
+        return command
+
+    def load(self, device: str | None) -> Generator:
+        """The generator.
+
+        Raises:
+            ValueError: the job holds one that is loaded.
+            FileNotFoundError, ValueError, ImportError: as ``ilora.generators.load``.
+        """
+        if not isinstance(self.draw.generator, str):
+            raise ValueError(f"workers load the generator by name, got {self.draw.generator.name!r} loaded; pass what "
+                             "ilora.generators.load takes")  # fmt: skip
+        return load(self.draw.generator, device=device or default_device())
+
+    def identity(self, teachers: Sequence[Teacher], painter: Generator) -> str:
+        """Hash of everything but the number of pictures that the files depend on."""
+        return content_hash(self.by.identity(teachers), painter.fingerprint, self.draw.prompt, self.draw.seed)
 
 
 def _files(path: Path) -> list[str]:

@@ -22,7 +22,8 @@ class Unpacked:
     """The pictures of a shard as files.
 
     Attributes:
-        photos: path by the name of its outputs; relative paths lie in the folder that they were unpacked to.
+        photos: path by the name of its outputs; relative paths lie in the folder that they were unpacked to. Of seeds
+            their words.
         keys: what the shard calls each, by that name.
         failed: why, for each record that could not be unpacked.
     """
@@ -74,7 +75,7 @@ class Layout(Protocol):
 
 
 class Pictures:
-    """Files as they are; outputs are those of the command without Ray."""
+    """Files as they are, or seeds; outputs are those of the command without Ray."""
 
     def unpack(self, shard: Shard, folder: Path) -> Unpacked:
         """See ``Layout``."""
@@ -164,7 +165,7 @@ class Parquet:
         return [target.name]
 
 
-LAYOUTS: dict[str, Layout] = {"pictures": Pictures(), "tar": Tar(), "parquet": Parquet()}
+LAYOUTS: dict[str, Layout] = {"pictures": Pictures(), "seeds": Pictures(), "tar": Tar(), "parquet": Parquet()}
 
 
 def outputs(made: Path, names: Mapping[str, str]) -> Iterator[Made]:

@@ -1,4 +1,4 @@
-"""Inputs cut into shards: so many pictures of a folder, or one webdataset tar or Parquet file."""
+"""Inputs cut into shards: so many pictures of a folder, one webdataset tar or Parquet file, or so many seeds."""
 
 import json
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from ilora.predict import gather, named
 
 SHARD = 64  # pictures of a folder that are done, and lost, together
 PICTURES = "pictures"
+SEEDS = "seeds"
 PACKED = {".tar": "tar", ".parquet": "parquet"}  # suffix to layout
 
 
@@ -20,8 +21,8 @@ class Shard:
 
     Attributes:
         name: unique; its record and its packed output are named after it.
-        layout: ``pictures``, ``tar`` or ``parquet``.
-        files: path by name: the pictures, or the one packed file.
+        layout: ``pictures``, ``tar``, ``parquet`` or ``seeds``.
+        files: path by name: the pictures, or the one packed file; of seeds, words for people.
         column: of the encoded pictures in a Parquet file; None: the only one that there is.
     """
 
@@ -35,9 +36,15 @@ class Shard:
         """The packed file, or the first picture."""
         return Path(next(iter(self.files.values())))
 
+    @property
+    def packed(self) -> bool:
+        """Whether it is one file of many pictures, and what is made of it one, too."""
+        return self.layout in PACKED.values()
+
     def content(self) -> str:
-        """Hash of names and bytes; a file that is gone counts as such."""
-        found = {name: Path(path) if Path(path).is_file() else None for name, path in self.files.items()}
+        """Hash of names and bytes; a file that is gone counts as such, and so does a seed, which is its name."""
+        there = {name: Path(path) for name, path in self.files.items() if self.layout != SEEDS and Path(path).is_file()}
+        found = {name: there.get(name) for name in self.files}
         return content_hash(self.layout, self.column, list(found), list(found.values()))
 
     def write(self) -> str:
@@ -72,6 +79,22 @@ def cut(
     ]
     return shards + [
         Shard(name, PACKED[path.suffix.lower()], {name: str(path)}, column) for name, path in packed.items()
+    ]
+
+
+def sow(seeds: range, *, size: int = SHARD, batch: int) -> list[Shard]:
+    """Shards of seeds, in order; more seeds behind the last add shards and complete the last one.
+
+    Args:
+        size: seeds a shard, made a multiple of ``batch`` so that pictures are painted in the groups of one process.
+        batch: seeds that are painted together.
+    """
+    checks.positive("size", size)
+    size = max(size // checks.positive("batch", batch), 1) * batch
+    parts = [seeds[start : start + size] for start in range(0, len(seeds), size)]
+    return [
+        Shard(f"{SEEDS}-{number:06d}", SEEDS, {f"{seed:05d}": f"seed {seed}" for seed in part})
+        for number, part in enumerate(parts)
     ]
 
 
