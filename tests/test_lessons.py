@@ -10,7 +10,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from ilora import codes, lessons
-from ilora.adapters import file
+from ilora.adapters import file, formats
 from ilora.cli import main
 from ilora.config import FitConfig
 from ilora.data import dataset
@@ -56,7 +56,7 @@ def predictor(run: Path, **given: object) -> Predictor:
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fit of all four, with reconstruction and the tie, that has learned something."""
-    changes = {"steps": 60, "batch": 5, "rank": 8, "lr": 1e-2, "targets": "all", "reconstruction": 0.2, "tie": 0.1}
+    changes = {"steps": 45, "batch": 5, "rank": 8, "lr": 1e-2, "targets": "all", "reconstruction": 0.2, "tie": 0.1}
     return fit(small(folder, **changes), tmp_path_factory.mktemp("runs") / "run", device="cpu")
 
 
@@ -225,6 +225,15 @@ def test_the_header_and_the_sheet_name_all(run: Path) -> None:
     assert [source.intrinsic for source in find([run])] == list(NAMES)
     assert Image.open(Run(run).sheet).size[0] > 9 * 100
     assert about.data["maps"] == dict.fromkeys(NAMES, 6) and len(about.data["labels"]) == 6
+
+
+def test_exported_it_still_paints_all(run: Path, tmp_path: Path) -> None:
+    path = formats.export(run, "peft", tmp_path / "peft")
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found, expected = predictor(path).paint(image), predictor(run).paint(image)
+    assert list(found) == list(NAMES)
+    for name in NAMES:
+        assert_close(found[name], expected[name], rtol=1e-3, atol=1e-3)
 
 
 def test_evaluation_of_each_with_the_control(run: Path, folder: Path, tmp_path: Path) -> None:

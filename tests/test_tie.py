@@ -65,11 +65,10 @@ def test_it_binds_pictures_without_labels(tmp_path: Path) -> None:
     for weight in (0.0, 1.0):
         out = fit(config(folder, tie=weight), tmp_path / f"run-{weight:g}", device="cpu")
         own = Predictor(out, generator=spoken.NAME, device="cpu")
-        records = tie.prepared(own.generator, config(folder)).records
-        assert len(records.code) == 6
-        maps = own.paint(records.map.float())
-        light = color.to_linear((records.map.float() + 1) / 2)
-        every = tie.known(records.map.float(), maps["shading"])
+        pictures = tie.prepared(own.generator, config(folder)).pictures.float()
+        assert len(pictures) == 6
+        maps, light = own.paint(pictures), color.to_linear((pictures + 1) / 2)
+        every = tie.known(pictures, maps["shading"])
         rest[weight] = tie.losses.composed(maps["albedo"], maps["shading"], light, every).mean()
     assert rest[1.0] < 0.7 * rest[0.0]
 

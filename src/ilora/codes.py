@@ -55,8 +55,8 @@ def _copies(example: Example, kind: Intrinsic, mirrored: bool, relit: int) -> li
     return sides[1:] + [relight(side, kind, gain) for side in sides for gain in gains(side.image, relit)]
 
 
-def encode_pictures(generator: Generator, examples: Mapping[str, Dataset], *, mirrored: bool) -> Record:
-    """The same for pictures without their maps: each stands for itself, as target and, in [-1, 1], as map.
+def encode_pictures(generator: Generator, examples: Mapping[str, Dataset], *, mirrored: bool) -> tuple[Code, Image]:
+    """Codes of pictures whose maps do not matter, and the pictures, in [-1, 1] and float16.
 
     Args:
         examples: by intrinsic; a picture that several of them have counts once.
@@ -73,8 +73,13 @@ def encode_pictures(generator: Generator, examples: Mapping[str, Dataset], *, mi
             sides = [image, image.flip(-1)] if mirrored and code is None else [image]
             rows += [(_made(generator, "code", x, cache) if code is None else code, x) for x in sides]
     codes, pictures = (torch.cat(column) for column in zip(*rows, strict=True))
-    targets = torch.cat([_made(generator, "target", picture[None], cache) for picture in pictures])
-    return Record(codes, targets, pictures.half(), torch.ones_like(pictures[:, :1], dtype=torch.bool))
+    return codes, pictures.half()
+
+
+def targets(generator: Generator, pictures: Image) -> Code:
+    """What the native loss compares with where pictures themselves shall be painted, cached as in ``encode``."""
+    cache = Cache()
+    return torch.cat([_made(generator, "target", picture[None].float(), cache) for picture in pictures])
 
 
 def stored(generator: Generator, example: Example) -> Code | None:

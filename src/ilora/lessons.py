@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ilora.adapters.controls import PROBES
-from ilora.codes import drawing, encode, encode_pictures, mean_map, shuffled, stored
+from ilora.codes import drawing, encode, encode_pictures, mean_map, shuffled, stored, targets
 from ilora.config import FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset, Subset, select
@@ -153,7 +153,9 @@ def prepared(generator: Generator, config: FitConfig, examples: dict[str, Subset
         for name, kind in kinds.items()
     ]
     if config.reconstruction:
-        taught.append(Lesson(PICTURE, encode_pictures(generator, pictures(config), mirrored=config.mirror)))
+        codes, images = encode_pictures(generator, pictures(config), mirrored=config.mirror)
+        everywhere = torch.ones_like(images[:, :1], dtype=torch.bool)
+        taught.append(Lesson(PICTURE, Record(codes, targets(generator, images), images, everywhere)))
     return tuple(taught)
 
 

@@ -16,7 +16,7 @@ from ilora.generators.base import Generator
 from ilora.intrinsics import chosen, intrinsic
 from ilora.lessons import order, pictures
 from ilora.ops import color, losses
-from ilora.records import Image, Loss, Record
+from ilora.records import Code, Image, Loss
 from ilora.team import Team
 
 FACTORS = ("albedo", "shading")  # whose product is the picture's diffuse light
@@ -28,11 +28,12 @@ class Tie:
     """What a fit is held to besides its labels.
 
     Attributes:
-        records: pictures, as ``ilora.codes.encode_pictures`` gives them.
+        codes, pictures: as ``ilora.codes.encode_pictures`` gives them.
         count: pictures an update, as many as an intrinsic has rows in a batch.
     """
 
-    records: Record
+    codes: Code
+    pictures: Image
     count: int
 
 
@@ -52,8 +53,10 @@ def check(config: FitConfig) -> None:
 
 def prepared(generator: Generator, config: FitConfig) -> Tie:
     """All pictures of the training split, on the CPU; their codes are cached."""
-    records = encode_pictures(generator, pictures(config), mirrored=config.mirror)
-    return Tie(records, max(1, config.batch // len(chosen(config.intrinsic))))
+    return Tie(
+        *encode_pictures(generator, pictures(config), mirrored=config.mirror),
+        max(1, config.batch // len(chosen(config.intrinsic))),
+    )
 
 
 def gradient(generator: Generator, tie: Tie, step: int, *, config: FitConfig, team: Team) -> Float[Tensor, ""]:
@@ -63,12 +66,12 @@ def gradient(generator: Generator, tie: Tie, step: int, *, config: FitConfig, te
         team: whose processes take some of the pictures each.
     """
     device = next(generator.network.parameters()).device
-    rows = batch(step, size=tie.count, count=len(tie.records.code), seed=order(config.seed, "tie"))
+    rows = batch(step, size=tie.count, count=len(tie.codes), seed=order(config.seed, "tie"))
     total = torch.zeros((), device=device)
     for part in rows[team.rank :: team.size].split(max(1, config.batch // config.accumulate)):
         if not len(part):  # more processes than pictures
             continue
-        code, image = (x[part.to(x.device)].to(device) for x in (tie.records.code, tie.records.map))
+        code, image = (x[part.to(x.device)].to(device) for x in (tie.codes, tie.pictures))
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             loss = config.tie * apart(generator, code, image.float()).sum() / tie.count
         loss.backward()
@@ -76,7 +79,7 @@ def gradient(generator: Generator, tie: Tie, step: int, *, config: FitConfig, te
     return total
 
 
-def apart(generator: Generator, code: Float[Tensor, "b ..."], image: Image) -> Loss:
+def apart(generator: Generator, code: Code, image: Image) -> Loss:
     """How far the painted albedo times the painted shading is from the picture; see ``ilora.ops.losses.composed``."""
     painted = {}
     for kind in map(intrinsic, FACTORS):
