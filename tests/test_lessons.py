@@ -248,6 +248,15 @@ def test_evaluation_of_each_with_the_control(run: Path, folder: Path, tmp_path: 
     assert_close(alone.errors["adapter"], found[1].errors["adapter"])
 
 
+def test_evaluation_of_a_folder_of_runs(folder: Path, tmp_path: Path) -> None:
+    fit(small(folder, steps=1, intrinsic="shading,depth"), tmp_path / "two", device="cpu")
+    fit(small(folder, steps=1, intrinsic="normal"), tmp_path / "one", device="cpu")
+    found = evaluate_each(tmp_path, str(folder), config=QUICK.replace(controls=False))
+    assert [one.protocol["intrinsic"] for one in found] == ["normal", "depth", "shading"]
+    assert all("mean_map" in one.errors for one in found)  # which the run folder of each holds
+    assert [one.protocol["fit"]["intrinsic"] for one in found] == ["normal", "shading,depth", "shading,depth"]
+
+
 def fit_copy(run: Path, place: Path) -> Path:
     """The run folder again, to be written into."""
     copy = place / "copy"

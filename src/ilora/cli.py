@@ -127,7 +127,7 @@ def predict(
 
 @app.command()
 def evaluate(
-    adapter: Annotated[Path, typer.Option(help="Run folder.")],
+    adapter: Annotated[Path, typer.Option(help="Run folder, or a folder of them.")],
     data: Annotated[str, typer.Option(help="'rooms', NAME:PATH of a data set, or a folder.")] = "rooms",
     intrinsic: Annotated[str, typer.Option(help="'all' that the run paints, or names, comma between.")] = "all",
     protocol: Annotated[str, typer.Option(help="How the maps are judged; 'ilora protocols' lists them.")] = "rooms",

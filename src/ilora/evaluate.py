@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from ilora import checks, tables
 from ilora.adapters.controls import PROBES
+from ilora.adapters.file import FILE
 from ilora.config import Configuration, FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset
@@ -148,6 +149,7 @@ def evaluate_each(
     """``evaluate`` for every intrinsic that a run paints, or for those that are named, one after the other.
 
     Args:
+        adapter: what ``evaluate`` takes; or a folder of run folders, each of which is evaluated for what it paints.
         intrinsics: ``all``, or names with commas between.
         run: what evaluates one; it takes the arguments of ``evaluate``.
         asked: its other arguments. Of several intrinsics, files get the name of theirs: ``rows.json`` is
@@ -158,14 +160,16 @@ def evaluate_each(
         ValueError: as ``evaluate``.
     """
     config, results = config or EvaluateConfig(), []
-    names = [found.intrinsic for found in find([adapter], intrinsics=chosen(intrinsics))]
-    for name in names:
+    sources = find([adapter], intrinsics=chosen(intrinsics))
+    for source in sources:
+        name, whole = source.intrinsic, Path(adapter).expanduser().is_dir() and source.path.name == FILE
         given = dict(asked)
         for file in ("json", "html", "table"):
-            if len(names) > 1 and given.get(file) is not None:
+            if len(sources) > 1 and given.get(file) is not None:
                 path = Path(given[file])
                 given[file] = path.with_suffix(f".{name}{path.suffix}")
-        results.append(run(adapter, data, config=config.replace(intrinsic=name), **given))
+        place = source.path.parent if whole else adapter
+        results.append(run(place, data, config=config.replace(intrinsic=name), **given))
     return results
 
 
