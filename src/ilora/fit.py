@@ -16,7 +16,7 @@ from ilora import lessons, tensors, tie, validation
 from ilora.adapters import controls, eva, file, lora, lora_plus, probes
 from ilora.codes import drawing, placed, with_fitted_readout
 from ilora.config import FitConfig
-from ilora.data.base import Dataset
+from ilora.data.base import Dataset, Subset
 from ilora.generators import load
 from ilora.generators.base import Generator
 from ilora.intrinsics import intrinsic
@@ -99,21 +99,8 @@ def fit(
     if team.rank == 0 and not dry_run:
         check_place(run, resume=resume)
     examples = lessons.labelled(config, on_problem)
-    kind, source = intrinsic(next(iter(examples))), lessons.story(config, examples)
-    generator = load(config.generator, device=team.device, readout=config.readout)
-    config = lessons.resolved(config, examples)
-    lessons.check(config, generator, examples)
-    if config.tie:
-        tie.check(config)
-    generator.ask(kind.prompt)
-    size = sum(value.numel() for value in generator.network.parameters())
-    found = {"lr": learning_rate(config, size), "precision": precision(config, size, team.device)}
-    config = config.replace(**found)
-    if config.readout_auto and not dry_run:
-        with team.first():
-            config, told = with_fitted_readout(config, generator, kind, examples[kind.name])
-        generator.readout = config.readout
-        team.say(told)
+    source = lessons.story(config, examples)
+    config, generator = _opened(config, examples, team, dry_run=dry_run)
     if dry_run:
         count = adapt(generator, config)
         team.say(json.dumps({"config": config.write(), "data": source, "device": str(team.device)}, indent=2))
@@ -125,24 +112,9 @@ def fit(
         team.say(f"{run.path} is finished")
         return run.path
 
-    # Codes and targets, once.
-    generator = probes.probed(generator, config)  # itself, unless a linear probe of it shall learn
-    with team.first():
-        taught = lessons.prepared(generator, config, examples)
-        tied = tie.prepared(generator, config) if config.tie else None
-
-    # What learns.
-    count = adapt(generator, config, taught[0].records)
-    team.say(f"{generator.name} learns {' and '.join(examples)} from {len(source['labels'])} labelled images: {count}")
-    parameters = {name: value for name, value in generator.network.named_parameters() if value.requires_grad}
-    average = {name: value.detach().clone() for name, value in parameters.items()} if config.ema else {}
-    parameters, groups = lora_plus.grouped(parameters, config.lr_ratio)
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    taught = tuple(replace(lesson, records=placed(lesson.records, team.device)) for lesson in taught)
-    learner = Learner(config, generator, taught, parameters, average, optimizer, tied)
-
     # Learn.
-    if solved := probes.prepare(generator, taught[0].records, config.method):
+    learner = _learner(config, generator, examples, team)
+    if solved := probes.prepare(learner.generator, learner.lessons[0].records, config.method):
         append(run.log, solved)
     else:
         _learn(learner, run, team)
@@ -152,6 +124,44 @@ def fit(
         _finish(learner, run, source, examples)
     team.say(f"{run.adapter}")
     return run.path
+
+
+def _opened(
+    config: FitConfig, examples: dict[str, Subset], team: Team, *, dry_run: bool
+) -> tuple[FitConfig, Generator]:
+    """The configuration with all that it left open, and its generator, asked for the first of the intrinsics."""
+    kind = intrinsic(next(iter(examples)))
+    generator = load(config.generator, device=team.device, readout=config.readout)
+    config = lessons.resolved(config, examples)
+    lessons.check(config, generator, examples)
+    if config.tie:
+        tie.check(config)
+    generator.ask(kind.prompt)
+    size = sum(value.numel() for value in generator.network.parameters())
+    config = config.replace(lr=learning_rate(config, size), precision=precision(config, size, team.device))
+    if config.readout_auto and not dry_run:
+        with team.first():
+            config, told = with_fitted_readout(config, generator, kind, examples[kind.name])
+        generator.readout = config.readout
+        team.say(told)
+    return config, generator
+
+
+def _learner(config: FitConfig, generator: Generator, examples: dict[str, Subset], team: Team) -> Learner:
+    """Codes and targets, made once; then the weights that move, and what moves them."""
+    generator = probes.probed(generator, config)  # itself, unless a linear probe of it shall learn
+    with team.first():
+        taught = lessons.prepared(generator, config, examples)
+        tied = tie.prepared(generator, config) if config.tie else None
+    count = adapt(generator, config, taught[0].records)
+    images = len({name for each in examples.values() for name in each.names})
+    team.say(f"{generator.name} learns {' and '.join(examples)} from {images} labelled images: {count}")
+    parameters = {name: value for name, value in generator.network.named_parameters() if value.requires_grad}
+    average = {name: value.detach().clone() for name, value in parameters.items()} if config.ema else {}
+    parameters, groups = lora_plus.grouped(parameters, config.lr_ratio)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    taught = tuple(replace(lesson, records=placed(lesson.records, team.device)) for lesson in taught)
+    return Learner(config, generator, taught, parameters, average, optimizer, tied)
 
 
 def control(out: Path | str, *, device: str | None = None) -> Path:
