@@ -179,7 +179,7 @@ def test_same_seed_same_bits(folder: Path, tmp_path: Path) -> None:
 def forkserver() -> multiprocessing.context.ForkServerContext:
     """Processes that begin with everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ilora.fit", "ilora.generators.toy", "ilora.intrinsics.normal"])
+    context.set_forkserver_preload(["ilora.fit", "ilora.generators.toy", "ilora.intrinsics.normal", "peft"])
     return context
 
 
