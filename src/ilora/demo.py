@@ -28,7 +28,7 @@ class DemoConfig(Configuration):
     intrinsics: tuple[str, ...] = ("normal",)  # fitted, each with its control
     labels: int | None = 250  # labelled images
     rank: int = 8
-    steps: int = 100  # updates of each fit
+    steps: int = 60  # updates of each fit
     samples: int = 6  # pictures that the generator paints
     prompt: str = "a room with a red sofa"
     images: int = 40  # of the test split
