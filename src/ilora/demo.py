@@ -28,10 +28,10 @@ class DemoConfig(Configuration):
     intrinsics: tuple[str, ...] = ("normal",)  # fitted, each with its control
     labels: int | None = 250  # labelled images
     rank: int = 8
-    steps: int = 60  # updates of each fit
+    steps: int = 80  # updates of each fit
     samples: int = 6  # pictures that the generator paints
     prompt: str = "a room with a red sofa"
-    images: int = 40  # of the test split
+    images: int = 24  # of the test split
     seed: int = 0
 
 
