@@ -42,8 +42,9 @@ def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored
         for index in range(len(examples)):
             given = examples[index]
             example = square(given, kind, side=generator.resolution)
-            rows.append(_row(generator, kind, example, cache, code=stored(generator, given)))
-            copies = [] if stored(generator, given) is not None else _copies(example, kind, mirrored, relit)
+            code = stored(generator, given)
+            rows.append(_row(generator, kind, example, cache, code=code))
+            copies = _copies(example, kind, mirrored, relit) if code is None else []
             rows += [_row(generator, kind, copy, cache) for copy in copies]
             tell(index + 1)
     return Record(*(torch.cat(column) for column in zip(*rows, strict=True)))

@@ -14,7 +14,7 @@ from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.train import rung, train
 
 CAPTIONS = ["a room with a red sofa and a lamp", "a room with a table", "a bright room with two chairs", "a room"]
-TINY = recipes.Recipe(
+TINY = recipes.DiffusionRecipe(
     name="tiny",
     description="for tests",
     size=32,

@@ -9,7 +9,7 @@ from ilora.generators.base import Generator
 from ilora.run import write_json
 from ilora.zoo import quality
 from ilora.zoo.autoregressive import bits_per_token, rung, vocabulary
-from ilora.zoo.measure import CEILING, PAINTED, ceiling, facts, finished, ladder, paint, sheet
+from ilora.zoo.measure import CEILING, PAINTED, ceiling, facts, finished, ladder, paint, told_sheet
 from ilora.zoo.pictures import Pictures
 
 STAGES = ("codec", "prior")
@@ -47,7 +47,7 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
         }
         | usage(done.generator, held),
     )
-    sheet(done.generator, held, done.place / "samples.png")
+    told_sheet(done.generator, held, done.place / "samples.png")
     return done.place
 
 

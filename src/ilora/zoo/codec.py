@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ilora.zoo.loop import mixed, train
 from ilora.zoo.pictures import Pictures
-from ilora.zoo.recipes import Recipe
+from ilora.zoo.recipes import DiffusionRecipe
 
 
-def build(recipe: Recipe) -> nn.Module:
+def build(recipe: DiffusionRecipe) -> nn.Module:
     """A fresh ``diffusers.AutoencoderTiny``."""
     from diffusers import AutoencoderTiny
 
@@ -61,7 +61,7 @@ def distance(painted: Float[Tensor, "b c h w"], wanted: Float[Tensor, "b c h w"]
     return error.abs().mean() + error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
 
 
-def train_codec(recipe: Recipe, pictures: Pictures, folder: Path, *, device: str = "cpu") -> nn.Module:
+def train_codec(recipe: DiffusionRecipe, pictures: Pictures, folder: Path, *, device: str = "cpu") -> nn.Module:
     """Train the codec; latents come out with mean 0 and variance 1 a channel, so ``scaling_factor`` is 1."""
     with torch.random.fork_rng():
         torch.manual_seed(recipe.codec.seed)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from ilora.zoo.loop import mixed, train
 from ilora.zoo.pictures import Pictures
-from ilora.zoo.recipes import Recipe
+from ilora.zoo.recipes import DiffusionRecipe
 
 STEPS = 1000  # of the noise schedule, as in Stable Diffusion
 
 
-def tokenizer(recipe: Recipe, captions: list[str], folder: Path) -> "CLIPTokenizer":  # noqa: F821
+def tokenizer(recipe: DiffusionRecipe, captions: list[str], folder: Path) -> "CLIPTokenizer":  # noqa: F821
     """A byte-pair tokenizer of the captions' words, in the files of a CLIP tokenizer."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
@@ -44,7 +44,7 @@ def tokenizer(recipe: Recipe, captions: list[str], folder: Path) -> "CLIPTokeniz
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def build_text(recipe: Recipe, vocabulary: int, start: int, end: int) -> nn.Module:
+def build_text(recipe: DiffusionRecipe, vocabulary: int, start: int, end: int) -> nn.Module:
     """A fresh ``transformers.CLIPTextModel``."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -64,7 +64,7 @@ def build_text(recipe: Recipe, vocabulary: int, start: int, end: int) -> nn.Modu
     )
 
 
-def build_unet(recipe: Recipe) -> nn.Module:
+def build_unet(recipe: DiffusionRecipe) -> nn.Module:
     """A fresh ``diffusers.UNet2DConditionModel``; ``attention_head_dim`` is, for this class, the number of heads."""
     from diffusers import UNet2DConditionModel
 
@@ -137,7 +137,7 @@ def tokenise(words: "CLIPTokenizer", captions: list[str]) -> Int[Tensor, "n toke
 
 
 def train_denoiser(
-    recipe: Recipe,
+    recipe: DiffusionRecipe,
     pair: Pair,
     codes: tuple[Float[Tensor, "m c i j"], Float[Tensor, "m c h w"]],
     tokens: Int[Tensor, "n t"],

@@ -6,13 +6,11 @@ import torch
 
 from ilora.generators.base import LOST, Generator, lost
 from ilora.generators.stylegan_files import ENCODER, WEIGHTS
-from ilora.images import contact_sheet, write_preview
-from ilora.ops import color
 from ilora.records import Image
 from ilora.run import write_json
 from ilora.zoo import quality
 from ilora.zoo.gan import rung
-from ilora.zoo.measure import PAINTED, facts, finished, ladder
+from ilora.zoo.measure import PAINTED, SHOWN, facts, finished, ladder, sheet
 
 STAGES = ("gan", "encoder")
 INVERTED = 64  # held-out pictures that are encoded and painted again
@@ -45,7 +43,7 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
             "ladder": ladder(done, "gan", rung, lambda generator: paint(generator, painted)),
         },
     )
-    sheet(done.generator, done.place / "samples.png")
+    sheet(paint(done.generator, SHOWN), done.place / "samples.png", {"seeds": f"0 to {SHOWN - 1}"})
     return done.place
 
 
@@ -71,10 +69,3 @@ def paint(generator: Generator, count: int, *, batch: int = 32) -> Image:
     """Pictures of the seeds 0, 1, ..."""
     seeds = list(range(count))
     return torch.cat([generator.sample(seeds[begin : begin + batch])[0].cpu() for begin in range(0, count, batch)])
-
-
-def sheet(generator: Generator, path: Path) -> None:
-    """24 pictures, not chosen: the first seeds; rows of eight."""
-    painted = color.to_uint8((paint(generator, 24) + 1) / 2)
-    rows = [list(painted[begin : begin + 8]) for begin in range(0, 24, 8)]
-    write_preview(path, contact_sheet(rows, [""] * 8), about={"seeds": "0 to 23"})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ilora.zoo import autoregressive, autoregressive_card, gan, gan_card, measure, train
-from ilora.zoo.recipes import GanRecipe, Recipe, TokenRecipe, recipe
+from ilora.zoo.recipes import DiffusionRecipe, GanRecipe, TokenRecipe, recipe
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Maker:
 
 
 MAKERS = {
-    Recipe: Maker(train.train, measure.write_card, train.rung, "denoiser"),
+    DiffusionRecipe: Maker(train.train, measure.write_card, train.rung, "denoiser"),
     GanRecipe: Maker(gan.train, gan_card.write_card, gan.rung, "gan"),
     TokenRecipe: Maker(autoregressive.train, autoregressive_card.write_card, autoregressive.rung, "prior"),
 }

@@ -19,11 +19,12 @@ from ilora.records import Image
 from ilora.run import write_json
 from ilora.zoo import quality
 from ilora.zoo.pictures import Pictures, read_pictures
-from ilora.zoo.recipes import GanRecipe, Recipe, TokenRecipe, recipe
+from ilora.zoo.recipes import Recipe, recipe
 from ilora.zoo.train import rung
 
 PAINTED = 256  # pictures that quality is measured on
 STEPS = 20  # of the sampler
+SHOWN = 24  # pictures on a sheet
 PARTS = ("vae", "unet", "text_encoder")
 STAGES = ("codec", "denoiser")  # that were trained, fields of the recipe
 CEILING = "true maps of the rooms test split through the frozen codec, mean over images"
@@ -42,7 +43,7 @@ class Finished:
         generator: what was trained, as users load it.
     """
 
-    recipe: Recipe | GanRecipe | TokenRecipe
+    recipe: Recipe
     out: Path
     shown: Pictures
     held: Pictures
@@ -85,7 +86,7 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
             "ladder": ladder(done, "denoiser", rung, lambda generator: paint(generator, captions)),
         },
     )
-    sheet(done.generator, done.held, done.place / "samples.png")
+    told_sheet(done.generator, done.held, done.place / "samples.png")
     return done.place
 
 
@@ -180,11 +181,17 @@ def _psnr(a: Image, b: Image, valid: Tensor) -> Float[Tensor, ""]:
     return -10 * squared.mean().log10()
 
 
-def sheet(generator: Generator, held: Pictures, path: Path) -> None:
-    """24 pictures painted for captions of held-out scenes, guided; rows of eight."""
-    painted = color.to_uint8((paint(generator, held.captions[:24], guidance=2.5) + 1) / 2)
-    rows = [list(painted[begin : begin + 8]) for begin in range(0, 24, 8)]
-    write_preview(path, contact_sheet(rows, [""] * 8), about={"captions": "; ".join(held.captions[:24])})
+def sheet(painted: Image, path: Path, about: dict[str, str]) -> None:
+    """``SHOWN`` pictures in rows of eight; the file's metadata say what they are."""
+    shown = list(color.to_uint8((painted + 1) / 2))
+    rows = [shown[begin : begin + 8] for begin in range(0, len(shown), 8)]
+    write_preview(path, contact_sheet(rows, [""] * 8), about=about)
+
+
+def told_sheet(generator: Generator, held: Pictures, path: Path) -> None:
+    """Pictures painted for captions of held-out scenes, guided."""
+    captions = held.captions[:SHOWN]
+    sheet(paint(generator, captions, guidance=2.5), path, {"captions": "; ".join(captions)})
 
 
 def _weights(folder: Path) -> tuple[int, int]:

@@ -24,13 +24,18 @@ class Training(Configuration):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Configuration):
-    """A Stable Diffusion in miniature: AutoencoderTiny, UNet2DConditionModel, CLIPTextModel."""
+    """What every embedded generator has: a name, and the pictures that it learns from."""
 
     name: str
     description: str
     size: int = 128  # side of the pictures [px]
     pictures: int = 5500  # at most, in the order of their seeds
     held_out: int = 500  # pictures that only the quality numbers see
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionRecipe(Recipe):
+    """A Stable Diffusion in miniature: AutoencoderTiny, UNet2DConditionModel, CLIPTextModel."""
 
     codec_pictures: int = 1500  # of these, the first that the codec learns from
 
@@ -80,14 +85,11 @@ class Adversarial(Configuration):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GanRecipe(Configuration):
+class GanRecipe(Recipe):
     """A StyleGAN 2 in miniature, with the encoder that finds the styles of real pictures."""
 
-    name: str
-    description: str
-    size: int = 64  # side of the pictures [px]
-    pictures: int = 20_000  # at most, in the order of their seeds
-    held_out: int = 500  # pictures that only the quality numbers see
+    size: int = 64
+    pictures: int = 20_000
 
     noise: int = 256  # numbers that an image is drawn from
     style: int = 256
@@ -107,14 +109,8 @@ class GanRecipe(Configuration):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenRecipe(Configuration):
+class TokenRecipe(Recipe):
     """A VQGAN in miniature: VQModel, GPT2LMHeadModel."""
-
-    name: str
-    description: str
-    size: int = 128  # side of the pictures [px]
-    pictures: int = 5500  # at most, in the order of their seeds
-    held_out: int = 500  # pictures that only the quality numbers see
 
     # Codec: 8 x 8 pixels to one of `entries` vectors of `entry` numbers.
     entries: int = 1024
@@ -142,12 +138,12 @@ class TokenRecipe(Configuration):
     )
 
 
-RECIPES: dict[str, Recipe | GanRecipe | TokenRecipe] = {
-    "rooms-diffusion": Recipe(
+RECIPES: dict[str, Recipe] = {
+    "rooms-diffusion": DiffusionRecipe(
         name="rooms-diffusion",
         description="a Stable Diffusion in miniature that paints furnished rooms from captions",
     ),
-    "nano": Recipe(
+    "nano": DiffusionRecipe(
         name="nano",
         description="a smaller one, for repeating the question with its whole ladder on two cores",
         pictures=3000,
@@ -169,7 +165,7 @@ RECIPES: dict[str, Recipe | GanRecipe | TokenRecipe] = {
 }
 
 
-def recipe(name: str) -> Recipe | GanRecipe | TokenRecipe:
+def recipe(name: str) -> Recipe:
     """The recipe of an embedded generator.
 
     Raises:

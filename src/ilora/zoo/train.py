@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from ilora.config import Configuration
 from ilora.zoo import codec, denoiser
 from ilora.zoo.pictures import Pictures, read_pictures
-from ilora.zoo.recipes import Recipe, recipe
+from ilora.zoo.recipes import DiffusionRecipe, recipe
 
 SIZES = {"half": 2, "whole": 1}  # side of the cells that pictures are averaged over [px]
 
@@ -98,7 +98,9 @@ def claim(chosen: Configuration, out: Path) -> None:
     note.write_text(json.dumps(wanted, indent=1))
 
 
-def _pair(chosen: Recipe, captions: list[str], folder: Path, *, device: str) -> tuple[denoiser.Pair, "CLIPTokenizer"]:  # noqa: F821
+def _pair(
+    chosen: DiffusionRecipe, captions: list[str], folder: Path, *, device: str
+) -> tuple[denoiser.Pair, "CLIPTokenizer"]:  # noqa: F821
     """Fresh denoiser and text encoder, and the tokenizer (made from the captions the first time)."""
     from transformers import CLIPTokenizer
 
