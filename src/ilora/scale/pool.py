@@ -100,7 +100,8 @@ def _answers(tasks: Sequence[str], start: Callable[[], Act], each: Share) -> Ite
     rows = ray.data.from_items(
         [{"number": number, "task": task} for number, task in enumerate(tasks)], override_num_blocks=len(tasks)
     )
-    pool = ray.data.ActorPoolStrategy(size=min(each.workers, len(tasks)), max_tasks_in_flight_per_actor=2)
+    # One at a time: a task that waited behind one that kills its worker would be lost, and retried, as often as that.
+    pool = ray.data.ActorPoolStrategy(size=min(each.workers, len(tasks)), max_tasks_in_flight_per_actor=1)
     with warnings.catch_warnings(action="ignore"):  # Ray 2.60 calls the last argument deprecated without another way
         done = rows.map_batches(
             _Worker,
