@@ -44,6 +44,16 @@ def numbers(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def test_residual_branches_begin_silent_and_the_way_beside_them_keeps_the_variance() -> None:
+    codec = autoregressive.build_codec(TINY)
+    x = torch.randn(2, 16, 8, 8, generator=numbers())
+    blocks = {type(module).__name__: module for module in codec.modules()}
+    assert torch.equal(blocks["ResnetBlock2D"](x, temb=None), x)
+    assert torch.equal(blocks["Attention"](x), x)
+    first = codec.encoder.conv_in(torch.randn(8, 3, 32, 32, generator=numbers()))
+    assert first[:, :, 1:-1, 1:-1].std().item() == pytest.approx(1, abs=0.15)
+
+
 def test_kmeans_finds_separate_clusters() -> None:
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     cells = (centres[:, None] + 0.1 * torch.randn(3, 50, 2, generator=numbers())).flatten(0, 1)

@@ -19,7 +19,7 @@ from ilora import tensors
 from ilora.generators.gpt import Prefix
 from ilora.generators.token_files import Stages, write_folder
 from ilora.run import read_json, write_json
-from ilora.zoo.codec import crops, distance, mix_colours
+from ilora.zoo.codec import crops, distance, mix_colours, moments
 from ilora.zoo.loop import mixed
 from ilora.zoo.loop import train as minimise
 from ilora.zoo.pictures import Pictures, read_pictures
@@ -83,7 +83,7 @@ def build_codec(chosen: TokenRecipe) -> nn.Module:
     plain = len(chosen.widths) - 1
     with torch.random.fork_rng():
         torch.manual_seed(chosen.codec.seed)
-        return VQModel(
+        codec = VQModel(
             block_out_channels=chosen.widths,
             down_block_types=("DownEncoderBlock2D",) * plain + ("AttnDownEncoderBlock2D",),
             up_block_types=("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * plain,
@@ -94,11 +94,29 @@ def build_codec(chosen: TokenRecipe) -> nn.Module:
             norm_num_groups=chosen.groups,
             sample_size=chosen.size,
         )
+        _open(codec)
+    return codec
+
+
+def _open(codec: nn.Module) -> None:
+    """Let colours through at birth: residual branches begin silent, all other convolutions keep the variance.
+
+    At torch's own start a residual branch drowns what passes beside it, and the first thousands of pictures teach the
+    network no more than to undo that.
+    """
+    for name, module in codec.named_modules():
+        if name.endswith(("conv2", "to_out.0")):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
+            nn.init.zeros_(module.bias)
 
 
 def train_codec(chosen: TokenRecipe, pictures: Pictures, folder: Path, *, device: str) -> nn.Module:
     """Train the codec: L1 of values and differences, and the two ways between latents and entries.
 
+    It first learns to paint without a codebook, from latents of unit variance with noise in place of its rounding.
     Everything that a step does to the codebook follows from the step and the weights, so that a stopped training goes
     on to the same bits.
     """
@@ -115,9 +133,11 @@ def train_codec(chosen: TokenRecipe, pictures: Pictures, folder: Path, *, device
         images = _batch(chosen, pictures, chosen.codec.batch, numbers).to(device)
         with mixed(device):
             latent = codec.quant_conv(codec.encoder(images)).float()  # [b, entry, rows, columns]
-        pull = latent.new_zeros(())
         if step >= chosen.quantise_from:
             latent, pull = quantised(latent, entries, chosen.commitment)
+        else:
+            pull = 0.01 * moments(latent)
+            latent = latent + chosen.codec_noise * torch.randn(latent.shape, generator=numbers).to(latent)
         with mixed(device):
             painted = codec.decoder(codec.post_quant_conv(latent))
         return distance(painted.float(), images) + pull

@@ -61,6 +61,12 @@ def distance(painted: Float[Tensor, "b c h w"], wanted: Float[Tensor, "b c h w"]
     return error.abs().mean() + error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
 
 
+def moments(latent: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+    """How far the channels are from mean 0 and variance 1: mean of the squares."""
+    flat = latent.transpose(0, 1).flatten(1)  # [c, b h w]
+    return flat.mean(1).square().mean() + (flat.var(1) - 1).square().mean()
+
+
 def train_codec(recipe: DiffusionRecipe, pictures: Pictures, folder: Path, *, device: str = "cpu") -> nn.Module:
     """Train the codec; latents come out with mean 0 and variance 1 a channel, so ``scaling_factor`` is 1."""
     with torch.random.fork_rng():
@@ -74,8 +80,6 @@ def train_codec(recipe: DiffusionRecipe, pictures: Pictures, folder: Path, *, de
             latents = codec.encode(images).latents  # [b, latent, h/4, w/4]
             noise = recipe.codec_noise * torch.randn(latents.shape, generator=numbers)
             painted = codec.decode(latents + noise.to(latents)).sample
-        flat = latents.float().transpose(0, 1).flatten(1)  # [latent, b h/4 w/4]
-        moments = flat.mean(1).square().mean() + (flat.var(1) - 1).square().mean()
-        return distance(painted.float(), images) + 0.01 * moments
+        return distance(painted.float(), images) + 0.01 * moments(latents.float())
 
     return train(codec, loss, recipe.codec, folder)
