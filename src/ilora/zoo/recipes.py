@@ -112,21 +112,23 @@ class GanRecipe(Recipe):
 class TokenRecipe(Recipe):
     """A VQGAN in miniature: VQModel, GPT2LMHeadModel."""
 
-    # Codec: 8 x 8 pixels to one of `entries` vectors of `entry` numbers.
+    size: int = 64
+
+    # Codec: 4 x 4 pixels to one of `entries` vectors of `entry` numbers.
     entries: int = 1024
     entry: int = 8
-    widths: tuple[int, ...] = (16, 32, 64, 96)  # at 1, 1/2, 1/4 and 1/8 of the size, attention at the last
+    widths: tuple[int, ...] = (16, 32, 64)  # at 1, 1/2 and 1/4 of the size, attention at the last
     groups: int = 8  # of the norms
-    codec: Training = field(default_factory=lambda: Training(steps=2800, batch=16, lr=5e-3, warmup=50, ema=0.99))
+    codec: Training = field(default_factory=lambda: Training(steps=1300, batch=16, lr=5e-3, warmup=50, ema=0.99))
     codec_crop: int = 64  # side of the random crops that the codec learns from [px]
     codec_noise: float = 0.3  # standard deviation added to its unit-variance latents while there is no codebook
-    quantise_from: int = 1600  # step at which k-means begins the codebook; before, latents pass as they are
-    revive_every: int = 200  # steps after which entries that no cell chooses begin anew at a cell's latent
+    quantise_from: int = 700  # step at which k-means begins the codebook; before, latents pass as they are
+    revive_every: int = 100  # steps after which entries that no cell chooses begin anew at a cell's latent
     commitment: float = 0.25  # weight of the latent's way to its entry against the entry's to the latent
 
     # Prior: a caption, a start token and the picture, row by row.
-    width: int = 128
-    layers: int = 6
+    width: int = 96
+    layers: int = 5
     heads: int = 4
     dropout: float = 0.0
     caption_tokens: int = 32  # longest caption
@@ -134,7 +136,7 @@ class TokenRecipe(Recipe):
     variants: int = 1  # times that each picture and its mirror image are tokenised, from the second on moved a little
     prior: Training = field(
         default_factory=lambda: Training(
-            steps=1800, batch=32, lr=2e-3, warmup=100, weight_decay=0.1, ema=0.995, snapshots=(150, 300, 600, 1200)
+            steps=1400, batch=32, lr=2e-3, warmup=100, weight_decay=0.1, ema=0.995, snapshots=(50, 100, 200, 400, 800)
         )
     )
 
