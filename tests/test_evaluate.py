@@ -90,9 +90,13 @@ def test_files_hold_everything_and_come_back(tmp_path):
     assert_close(back.errors["adapter"], one.errors["adapter"], equal_nan=True)
     table = (tmp_path / "rows.csv").read_text().splitlines()
     assert table[0] == "method,name,error,other" and table[2] == "adapter,b,,1.0" and len(table) == 7
-    (tmp_path / "other.json").write_text('{"a": 1}')
-    with pytest.raises(ValueError, match="got the keys a"):
-        Evaluation.read(tmp_path / "other.json")
+    none = json.dumps({**values, "images": []})
+    for content, told in (('{"a": 1}', "got the keys a"), ("[]", "got a list"), (none, "with images, got the keys")):
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(ValueError, match=told):
+            Evaluation.read(tmp_path / "other.json")
+    with pytest.raises(ValueError, match=r"file of results must exist, got .*row\.json; did you mean 'rows\.json'"):
+        Evaluation.read(tmp_path / "row.json")
     (tmp_path / "no.json").write_text("title: ilora")
     with pytest.raises(ValueError, match="must come from ilora evaluate --json, got no JSON"):
         Evaluation.read(tmp_path / "no.json")

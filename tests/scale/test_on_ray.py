@@ -109,16 +109,33 @@ def test_a_task_that_kills_every_worker_is_given_up_and_the_rest_goes_on(
 def test_an_evaluation_gives_the_numbers_of_the_plain_command(
     ray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = world.write(tmp_path / "world", train=2, test=5)
+    """Over a folder in one process, and over the same pictures in a tar and a Parquet file by two workers."""
+    import pyarrow
+    import pyarrow.parquet
+
+    folder, packed = world.write(tmp_path / "world", train=2, test=5), tmp_path / "packed"
     run = fit(small(folder, steps=3), tmp_path / "run", device="cpu")
     pooled = {"protocol": "dsine-nyu", "config": EvaluateConfig(controls=False, device="cpu")}
     evaluate(run, str(folder), json=tmp_path / "one.json", **pooled)
-    words = ["--data", folder, "--protocol", "dsine-nyu", "--json", tmp_path / "two.json", "--no-controls"]
+    files = {"png": "images/{}.png", "normal.npy": "normals/{}.npy"}
+    rows = [
+        {end: (folder / file.format(f"test{each}")).read_bytes() for end, file in files.items()} for each in range(5)
+    ]
+    packed.mkdir()
+    write_tar(packed / "a.tar", {f"test{each}.{end}": rows[each][end] for each in range(3) for end in files})
+    names = [{"name": f"test{each}"} | rows[each] for each in (3, 4)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(names), packed / "b.parquet")
+    (packed / "meta.toml").write_text('[split]\ntest = ["*"]\n')
+    words = ["--data", packed, "--protocol", "dsine-nyu", "--json", tmp_path / "two.json", "--no-controls"]
     words += ["--ray", "auto", "--workers", 2, "--device", "cpu"]
     assert command(monkeypatch, "evaluate", "--adapter", run, *words) == 0
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
-    assert one == two and len(two["images"]) == 5
-    assert not (tmp_path / "two.groups").exists()
+    assert [row["name"] for row in two["images"]] == ["a/test0", "a/test1", "a/test2", "b/test3", "b/test4"]
+    for row in (*two["images"], *(row for rows in two["baseline_images"].values() for row in rows)):
+        row["name"] = row["name"].rpartition("/")[2]
+    own = ("data", "data_fingerprint")
+    assert all(one["protocol"].pop(key) != two["protocol"].pop(key) for key in own)
+    assert one == two and not (tmp_path / "two.groups").exists()
 
 
 def test_a_study_gives_the_rows_of_one_process(ray: Path, tmp_path: Path) -> None:
