@@ -102,6 +102,15 @@ def test_files_hold_everything_and_come_back(tmp_path):
         Evaluation.read(tmp_path / "no.json")
 
 
+def test_names_of_files_are_refused_before_any_work():
+    for file, words in (
+        ("table", r"must end in \.md or \.tex"),
+        ("json", r"CSV is written beside .* end it in \.json"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluate("nowhere", **{file: "rows.csv"})
+
+
 def test_a_ratio_needs_as_many_runs_on_either_side():
     with pytest.raises(ValueError, match="got 1 and 2"):
         ratio_of([made([1.0], [1.0])], [made([1.0], [1.0]), made([1.0], [1.0])])
@@ -155,7 +164,10 @@ def test_under_a_pooled_protocol_pixels_vote(run, folder, tmp_path, capsys):
     assert compare([back])[0].summary("adapter").mean == pytest.approx(wanted)
     assert path.with_suffix(".csv").read_text().startswith("method,name,pixels,mean_angle")
     show(one)
-    assert "dsine-nyu" in capsys.readouterr().out and "dsine-nyu" in (tmp_path / "page.html").read_text()
+    assert (
+        "dsine-nyu" in capsys.readouterr().out
+        and "angle, degrees, as dsine-nyu aligns" in (tmp_path / "page.html").read_text()
+    )
 
 
 def test_a_protocol_that_judges_something_else_is_refused(run, folder):

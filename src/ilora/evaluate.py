@@ -124,9 +124,13 @@ def evaluate(
         tally: who does the work; default: ``in_process``, in this process.
 
     Raises:
-        ValueError: no such run, data, split or protocol, one that does not judge the adapter's intrinsic, or
-            ``images`` is below 1.
+        ValueError: no such run, data, split or protocol, one that does not judge the adapter's intrinsic,
+            ``images`` is below 1, or a file's name that is not of its kind.
     """
+    if table is not None:
+        tables.check(Path(table))
+    if json is not None and Path(json).suffix == ".csv":
+        raise ValueError(f"a CSV is written beside the file of all numbers, got {json} for the latter; end it in .json")
     measured = measure(adapter, data, protocol=protocol, split=split, config=config, tally=tally)
     if json is not None:
         measured.evaluation.save(Path(json))
@@ -199,7 +203,7 @@ def measure(
         seed=config.seed,
         **_pooled(tallies, config),
     )
-    return Measured(evaluation, bench.examples, bench.painters, bench.kind)
+    return Measured(evaluation, bench.examples, bench.painters, bench.kind, bench.protocol)
 
 
 def prepare(adapter: str | Path, data: str, *, protocol: str | Protocol, split: str, config: EvaluateConfig) -> Bench:

@@ -5,12 +5,14 @@ Each is compared with the same work in one process; a new worker imports much, s
 
 import io
 import json
+import socket
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ilora import cluster
 from ilora import predict as plain
 from ilora.cli import main
 from ilora.evaluate import EvaluateConfig, evaluate
@@ -66,6 +68,17 @@ def test_two_workers_write_what_the_plain_command_writes(ray: Path, run: Path, p
     for data, name in ((members["x/a.normal.npy"], "a_png"), (row["normal.npy"], "b")):
         assert np.array_equal(np.load(io.BytesIO(data)), np.load(expected / f"{name}.normal.npy"))
     assert row["name"] == "first" and (out / "sheet.png").is_file()
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "127.0.0.1:99999"):
+        with pytest.raises(ConnectionError, match=f"must answer at {address}, got: .*; begin one"):
+            cluster._answers(address)
+    cluster._answers("auto")
 
 
 def test_labels_of_photos_are_those_of_the_plain_command(ray: Path, photos: Path, tmp_path: Path) -> None:
