@@ -20,7 +20,7 @@ from ilora.presets import preset
 from ilora.run import Run
 from ilora.tensors import read
 from tests import world
-from tests.data.benchmarks import test_iiw
+from tests.data.benchmarks import test_iiw, test_sintel
 
 NAN = float("nan")
 QUICK = EvaluateConfig(device="cpu", resamples=200)
@@ -273,6 +273,28 @@ def test_albedo_is_judged_by_people(folder, tmp_path):
         evaluate(out, f"iiw:{tmp_path / 'iiw'}", config=quick)
     with pytest.raises(ValueError, match="needs people's judgements, got a true map"):
         evaluate(out, str(folder), protocol="iiw", config=quick)
+
+
+def test_an_example_that_cannot_be_read_is_an_error_or_a_row_without_a_number(folder, tmp_path):
+    depth = fit(small(folder, steps=2, intrinsic="depth"), tmp_path / "run", device="cpu")
+    for number in (1, 2, 3):
+        test_sintel.write(tmp_path / "sintel", "alley_2", f"frame_000{number}")
+    broken = tmp_path / "sintel/training/depth/alley_2/frame_0002.dpt"
+    broken.write_bytes(b"no tag at all")
+    quick, data = QUICK.replace(controls=False), f"sintel:{tmp_path / 'sintel'}"
+    with pytest.raises(ValueError, match=r"frame_0002\.dpt must begin with the tag"):
+        evaluate(depth, data, protocol="marigold-diode", config=quick)
+    skip = quick.replace(on_problem="skip")
+    one = evaluate(depth, data, protocol="marigold-diode", html=tmp_path / "page.html", config=skip)
+    assert (
+        "1 images have no number" in one.notes and sum("frame_0002.dpt must begin" in note for note in one.notes) == 1
+    )
+    assert one.errors["adapter"]["abs_rel"].isnan().tolist() == [False, True, False]
+    assert one.summary("adapter").count == 2 and "alley_2-frame_0003" in (tmp_path / "page.html").read_text()
+    for number in (1, 3):
+        (broken.parent / f"frame_000{number}.dpt").write_bytes(b"no tag at all")
+    with pytest.raises(ValueError, match=r"frame_0003\.dpt must begin"):  # nothing is left
+        evaluate(depth, data, protocol="marigold-diode", config=skip)
 
 
 def test_what_evaluate_refuses(run, folder):

@@ -143,14 +143,14 @@ def extremes(measured: Measured) -> Section:
 
 
 def sheet(measured: Measured) -> Section:
-    """The first images, each with the truth and the adapter's map, two in a row."""
+    """The first images that have a number, each with the truth and the adapter's map, two in a row."""
     kind, cells = measured.kind, list[tuple[Picture, ...]]()
-    for example in (measured.examples[place] for place in range(min(SHEET, len(measured.evaluation.names)))):
+    for example in (measured.examples[place] for place in sorted(measured.evaluation.order())[:SHEET]):
         map = _painted(measured.painters[OURS], example)
         cells.append((_photo(example), _shown(kind, example.map, "truth"), _shown(kind, map, "adapter")))
     rows = tuple(sum(cells[first : first + 2], ()) for first in range(0, len(cells), 2))
     gallery = Gallery(("photo", "truth", "adapter") * 2, rows)
-    return Section("Sheet", f"The first {len(cells)} images of the split.", (gallery,))
+    return Section("Sheet", f"The first {len(cells)} images of the split that have a number.", (gallery,))
 
 
 def _row(measured: Measured, place: int) -> tuple[Picture, ...]:
