@@ -3,6 +3,7 @@
 from dataclasses import replace
 from math import inf
 
+from ilora.intrinsics import NAMES
 from ilora.protocols.base import Protocol, Rule
 from ilora.protocols.steps import ANGLES
 
@@ -47,7 +48,7 @@ _ALL = (
         name="rooms",
         about="ilora's own: each intrinsic's metrics over the whole image, averaged over images",
         source="docs/method.md; the default, and what results without a protocol's name were measured under",
-        rules=_ROOMS,
+        rules=dict.fromkeys(NAMES, _OWN) | _ROOMS,
     ),
     _marigold(
         "marigold-nyu",
