@@ -139,3 +139,5 @@ def test_statistics_of_shards(packed: Path, tmp_path: Path) -> None:
     found = survey(str(packed / "a.tar"), out=tmp_path / "sheet.png")
     assert [one.kind.name for one in found] == ["normal", "depth", "shading"] and found[0].total == 2
     assert found[1].shares == [0.5, 0.5] and (tmp_path / "sheet.png").is_file()
+    with pytest.raises(ValueError, match=r"must hold one of KEY\.normal\.npy, .*got png; add it"):
+        survey(str(write_tar(tmp_path / "c.tar", {"a.png": b"x"})))

@@ -40,12 +40,17 @@ def offered(path: str | Path) -> list[str]:
     """Names of the intrinsics that some record has a map of.
 
     Raises:
-        ValueError: a shard cannot be read.
+        ValueError: a shard cannot be read, or none has a map.
     """
     path = Path(path).expanduser()
     found = [one for shard in ([path] if path.is_file() else archives.shards(path)) for one in archives.members(shard)]
     words = {_word(ending) for ending in {one.ending for one in found}}
-    return [name for name, reader in READERS.items() if {name, reader.folder} & words]
+    names = [name for name, reader in READERS.items() if {name, reader.folder} & words]
+    if not names:
+        wanted, there = ", ".join(f"KEY.{name}.npy" for name in READERS), {one.ending for one in found}
+        raise ValueError(f"shards of {path} must hold one of {wanted}, got {', '.join(sorted(there)) or 'nothing'}; "
+                         "add it")  # fmt: skip
+    return names
 
 
 class Packed(Folder):
