@@ -2,9 +2,12 @@
 
     python benchmarks/protocols.py --demo [--images 24]
     python benchmarks/protocols.py --adapter RUN [--data rooms] [--split test] [--images 24]
+    python benchmarks/protocols.py --maps FOLDER --quantity disparity --data DATA [--split test] [--images 24]
 
 ``--demo`` judges the true maps of the test rooms after a disturbance that ``DISTURBED`` states, drawn from seed 0, and
-with a part of each image masked. ``--adapter`` judges what a run predicts. Prints a Markdown table an intrinsic.
+with a part of each image masked. ``--adapter`` judges what a run predicts, ``--maps`` what any program has written: a
+file an image, NAME.npy or NAME.QUANTITY.npy (or .npz, .exr, .png, .tif), with the meta.toml of a folder of labels where
+axes are not RUB, colours not linear, or integers scaled. Prints a Markdown table an intrinsic.
 """
 
 import argparse
@@ -16,8 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ilora import images as files
 from ilora import protocols
-from ilora.data import dataset
+from ilora.data import dataset, meta
+from ilora.data.labels import METRES, READERS
+from ilora.intrinsics import intrinsic
 from ilora.ops.geometry import normalize
 from ilora.predict import Predictor
 from ilora.report import number
@@ -76,6 +82,30 @@ def predicted(predictor: Predictor, data: str, split: str, images: int) -> Itera
         yield predictor.maps(example.image[None])[name].cpu(), example.map[None], example.valid[None]
 
 
+def stored(folder: Path, quantity: str, data: str, split: str, images: int) -> Iterator[Case]:
+    """Maps in files, by the names of the images of a data set; pixels that are declared invalid count as 0.
+
+    Raises:
+        ValueError: an image without a map, or a map that cannot be read.
+    """
+    name = "depth" if quantity == "disparity" else quantity
+    examples, reader = dataset(data, intrinsic=name, split=split), READERS[name]
+    about = meta.read(folder).tables[reader.folder]
+    found = {path.stem.removesuffix(f".{quantity}"): path for path in reversed(files.find_maps(folder))}
+    for place in range(min(images, len(examples))):
+        example = examples[place]
+        if example.name not in found:
+            raise ValueError(f"{folder} must hold a map of every image, got none of {example.name}; name it so")
+        read = files.read_map(found[example.name], channels=about.channels)
+        if name == "depth":  # may be negative where it is known up to a shift, which labels cannot be
+            scale = (1.0 if about.scale is None else about.scale) * METRES[about.unit or "m"]
+            map = read.values[:1] * scale + about.offset * METRES[about.unit or "m"]
+        else:
+            map = reader.read(read, about).map
+        map = intrinsic(name).resize(map[None], *example.map.shape[-2:])
+        yield map, example.map[None], example.valid[None]
+
+
 def table(quantity: str, cases: Callable[[], Iterator[Case]], images: int) -> str:
     """A Markdown table: a row a protocol, a column a metric; what a protocol does not measure is a dash."""
     chosen = [protocols.protocol(name) for name in protocols.names(quantity)]
@@ -98,6 +128,8 @@ def main(words: Sequence[str] | None = None) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--demo", action="store_true", help="disturbed true maps of the test rooms")
     source.add_argument("--adapter", type=Path, help="run folder or adapter file")
+    source.add_argument("--maps", type=Path, help="folder of maps that any program has written")
+    parser.add_argument("--quantity", choices=list(DISTURBED), help="of --maps")
     parser.add_argument("--data", default="rooms")
     parser.add_argument("--split", default="test")
     parser.add_argument("--images", type=int, default=24, help="at most so many")
@@ -105,6 +137,12 @@ def main(words: Sequence[str] | None = None) -> None:
     if given.demo:
         for quantity, how in DISTURBED.items():
             print(f"{quantity}: {how}\n\n{table(quantity, partial(demo, quantity, given.images), given.images)}\n")
+        return
+    if given.maps:
+        if not given.quantity:
+            parser.error("--maps needs --quantity")
+        cases = partial(stored, given.maps, given.quantity, given.data, given.split, given.images)
+        print(table(given.quantity, cases, given.images))
         return
     predictor = Predictor(given.adapter)
     (name,) = predictor.names

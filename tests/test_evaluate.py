@@ -20,7 +20,7 @@ from ilora.presets import preset
 from ilora.run import Run
 from ilora.tensors import read
 from tests import world
-from tests.data.benchmarks import test_iiw
+from tests.data.benchmarks import test_iiw, test_sintel
 
 NAN = float("nan")
 QUICK = EvaluateConfig(device="cpu", resamples=200)
@@ -90,12 +90,25 @@ def test_files_hold_everything_and_come_back(tmp_path):
     assert_close(back.errors["adapter"], one.errors["adapter"], equal_nan=True)
     table = (tmp_path / "rows.csv").read_text().splitlines()
     assert table[0] == "method,name,error,other" and table[2] == "adapter,b,,1.0" and len(table) == 7
-    (tmp_path / "other.json").write_text('{"a": 1}')
-    with pytest.raises(ValueError, match="got the keys a"):
-        Evaluation.read(tmp_path / "other.json")
+    none = json.dumps({**values, "images": []})
+    for content, told in (('{"a": 1}', "got the keys a"), ("[]", "got a list"), (none, "with images, got the keys")):
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(ValueError, match=told):
+            Evaluation.read(tmp_path / "other.json")
+    with pytest.raises(ValueError, match=r"file of results must exist, got .*row\.json; did you mean 'rows\.json'"):
+        Evaluation.read(tmp_path / "row.json")
     (tmp_path / "no.json").write_text("title: ilora")
     with pytest.raises(ValueError, match="must come from ilora evaluate --json, got no JSON"):
         Evaluation.read(tmp_path / "no.json")
+
+
+def test_names_of_files_are_refused_before_any_work():
+    for file, words in (
+        ("table", r"must end in \.md or \.tex"),
+        ("json", r"CSV is written beside .* end it in \.json"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluate("nowhere", **{file: "rows.csv"})
 
 
 def test_a_ratio_needs_as_many_runs_on_either_side():
@@ -151,7 +164,10 @@ def test_under_a_pooled_protocol_pixels_vote(run, folder, tmp_path, capsys):
     assert compare([back])[0].summary("adapter").mean == pytest.approx(wanted)
     assert path.with_suffix(".csv").read_text().startswith("method,name,pixels,mean_angle")
     show(one)
-    assert "dsine-nyu" in capsys.readouterr().out and "dsine-nyu" in (tmp_path / "page.html").read_text()
+    assert (
+        "dsine-nyu" in capsys.readouterr().out
+        and "angle, degrees, as dsine-nyu aligns" in (tmp_path / "page.html").read_text()
+    )
 
 
 def test_a_protocol_that_judges_something_else_is_refused(run, folder):
@@ -257,6 +273,26 @@ def test_albedo_is_judged_by_people(folder, tmp_path):
         evaluate(out, f"iiw:{tmp_path / 'iiw'}", config=quick)
     with pytest.raises(ValueError, match="needs people's judgements, got a true map"):
         evaluate(out, str(folder), protocol="iiw", config=quick)
+
+
+def test_an_example_that_cannot_be_read_is_an_error_or_a_row_without_a_number(folder, tmp_path):
+    depth = fit(small(folder, steps=2, intrinsic="depth"), tmp_path / "run", device="cpu")
+    for number in (1, 2, 3):
+        test_sintel.write(tmp_path / "sintel", "alley_2", f"frame_000{number}")
+    broken = tmp_path / "sintel/training/depth/alley_2/frame_0002.dpt"
+    broken.write_bytes(b"no tag at all")
+    quick, data = QUICK.replace(controls=False), f"sintel:{tmp_path / 'sintel'}"
+    with pytest.raises(ValueError, match=r"frame_0002\.dpt must begin with the tag"):
+        evaluate(depth, data, protocol="marigold-diode", config=quick)
+    skip = quick.replace(on_problem="skip")
+    one = evaluate(depth, data, protocol="marigold-diode", html=tmp_path / "page.html", config=skip)
+    assert one.notes[-2] == "images without a number: 1" and "frame_0002.dpt must begin with the tag" in one.notes[-1]
+    assert one.errors["adapter"]["abs_rel"].isnan().tolist() == [False, True, False]
+    assert one.summary("adapter").count == 2 and "alley_2-frame_0003" in (tmp_path / "page.html").read_text()
+    for number in (1, 3):
+        (broken.parent / f"frame_000{number}.dpt").write_bytes(b"no tag at all")
+    with pytest.raises(ValueError, match=r"frame_0003\.dpt must begin"):  # nothing is left
+        evaluate(depth, data, protocol="marigold-diode", config=skip)
 
 
 def test_what_evaluate_refuses(run, folder):

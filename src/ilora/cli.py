@@ -42,7 +42,7 @@ def demo(out: Out = Path("demo")) -> None:
 def fit(
     out: Annotated[Path, typer.Option(help="Run folder to make, or with --resume to go on with.")],
     generator: Annotated[str | None, typer.Option(help=GENERATOR)] = None,
-    data: Annotated[str | None, typer.Option(help="'rooms', NAME:PATH of a data set, or a folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="'rooms', NAME:PATH, a folder, or a tar or Parquet file.")] = None,
     intrinsic: Annotated[str | None, typer.Option(help="One; names, comma between; or 'all': one adapter.")] = None,
     rank: Annotated[int | None, typer.Option(help="Of the low-rank update.")] = None,
     labels: Annotated[int | None, typer.Option(help="Labelled images to use. Default: all.")] = None,
@@ -128,7 +128,7 @@ def predict(
 @app.command()
 def evaluate(
     adapter: Annotated[Path, typer.Option(help="Run folder, or a folder of them.")],
-    data: Annotated[str, typer.Option(help="'rooms', NAME:PATH of a data set, or a folder.")] = "rooms",
+    data: Annotated[str, typer.Option(help="'rooms', NAME:PATH, a folder, or a tar or Parquet file.")] = "rooms",
     intrinsic: Annotated[str, typer.Option(help="'all' that the run paints, or names, comma between.")] = "all",
     protocol: Annotated[str, typer.Option(help="How the maps are judged; 'ilora protocols' lists them.")] = "rooms",
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",

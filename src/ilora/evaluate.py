@@ -1,7 +1,7 @@
 """Predictions of a run against the truth, beside the baselines that say what a number means."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ilora.adapters.file import FILE
 from ilora.config import Configuration, FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset
+from ilora.data.problems import SHOWN
 from ilora.evaluation import OURS, Evaluation, ratio_of, show
 from ilora.fit import control
 from ilora.generators.base import Generator
@@ -47,7 +48,7 @@ class EvaluateConfig(Configuration):
     batch: int = 16  # images of one size that are painted together
     resamples: int = 10_000  # bootstrap draws
     seed: int = 0  # of the draws
-    on_problem: str = "refuse"  # or skip: what to do with faulty examples of a user's folder
+    on_problem: str = "refuse"  # or skip: leave out faulty examples, and note those that cannot be read
     device: str | None = None  # None: the accelerator if there is one
     generator: str | None = None  # None: what the adapter names; code of the user's own must be named here
     intrinsic: str | None = None  # of an adapter for several, the one that is evaluated
@@ -64,6 +65,8 @@ class Bench:
         examples: the data set.
         count: the first so many of it are evaluated.
         protocol: how.
+        on_problem: "skip" to leave out and note examples that cannot be read, else they are an error.
+        unread: why, by the names of those that were left out.
     """
 
     predictor: Predictor
@@ -72,6 +75,8 @@ class Bench:
     examples: Dataset
     count: int
     protocol: Protocol
+    on_problem: str = "refuse"
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> Intrinsic:
@@ -79,8 +84,20 @@ class Bench:
         return self.predictor.intrinsic(self.predictor.names[0])
 
     def items(self) -> Iterator[tuple[int, Example]]:
-        """Examples with their places, read one after the other."""
-        return ((place, self.examples[place]) for place in range(self.count))
+        """Examples with their places, read one after the other.
+
+        Raises:
+            ValueError: one cannot be read, unless it is to be skipped; or none can be.
+        """
+        for place in range(self.count):
+            try:
+                example = self.examples[place]
+            except ValueError as error:
+                self.unread[self.examples.names[place]] = " ".join(str(error).split())
+                if self.on_problem != "skip" or len(self.unread) == self.count:
+                    raise
+                continue
+            yield place, example
 
     def judge(self, group: Sequence[Example]) -> dict[str, Verdict]:
         """Numbers of every method for examples of one size, which are painted together."""
@@ -124,9 +141,13 @@ def evaluate(
         tally: who does the work; default: ``in_process``, in this process.
 
     Raises:
-        ValueError: no such run, data, split or protocol, one that does not judge the adapter's intrinsic, or
-            ``images`` is below 1.
+        ValueError: no such run, data, split or protocol, one that does not judge the adapter's intrinsic,
+            ``images`` is below 1, or a file's name that is not of its kind.
     """
+    if table is not None:
+        tables.check(Path(table))
+    if json is not None and Path(json).suffix == ".csv":
+        raise ValueError(f"a CSV is written beside the file of all numbers, got {json} for the latter; end it in .json")
     measured = measure(adapter, data, protocol=protocol, split=split, config=config, tally=tally)
     if json is not None:
         measured.evaluation.save(Path(json))
@@ -194,12 +215,12 @@ def measure(
         errors={method: tally.errors for method, tally in tallies.items()},
         primary=primary(bench.protocol, bench.kind.name),
         protocol=_protocol(bench, data=data, split=split, config=config),
-        notes=expected,
+        notes=expected + _left_out(bench.unread),
         resamples=config.resamples,
         seed=config.seed,
         **_pooled(tallies, config),
     )
-    return Measured(evaluation, bench.examples, bench.painters, bench.kind)
+    return Measured(evaluation, bench.examples, bench.painters, bench.kind, bench.protocol)
 
 
 def prepare(adapter: str | Path, data: str, *, protocol: str | Protocol, split: str, config: EvaluateConfig) -> Bench:
@@ -222,7 +243,7 @@ def prepare(adapter: str | Path, data: str, *, protocol: str | Protocol, split: 
     painters, notes = _painters(run, predictor, config)
     if rule.judged:
         del painters["codec_ceiling"]  # of a true map
-    return Bench(predictor, painters, tuple(notes), examples, count, rules)
+    return Bench(predictor, painters, tuple(notes), examples, count, rules, config.on_problem)
 
 
 def _painters(run: Run, predictor: Predictor, config: EvaluateConfig) -> tuple[dict[str, Painter], list[str]]:
@@ -310,6 +331,15 @@ def note(tallies: dict[str, Tally], places: Sequence[int], verdicts: dict[str, V
     """Add the numbers of a group to the tallies, in place."""
     for method, verdict in verdicts.items():
         tallies[method].add(torch.tensor(places), verdict)
+
+
+def _left_out(unread: dict[str, str]) -> tuple[str, ...]:
+    """Notes about examples that could not be read, the first ``SHOWN`` of them one by one."""
+    if not unread:
+        return ()
+    lines = [f"left out, because it cannot be read: {name}: {reason}" for name, reason in unread.items()]
+    more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return (f"images without a number: {len(lines)}", *lines[:SHOWN], *more)
 
 
 def _protocol(bench: Bench, *, data: str, split: str, config: EvaluateConfig) -> dict[str, Any]:

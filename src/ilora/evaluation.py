@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ilora import checks
 from ilora.ops import pooling
 from ilora.ops.statistics import Ratio, Summary, ratio, summarise
 from ilora.protocols import DEFAULT
@@ -28,6 +29,7 @@ LABELS = {
     "untouched": "untouched generator",
     "identity": "picture as map",
 }
+KEYS = {"images", "baseline_images", "primary", "protocol", "notes", "resamples", "seed"}  # of a file of results
 BOUNDS = ("codec_ceiling",)  # what no adapter can pass
 
 Errors = dict[str, Float[Tensor, " n"]]  # metric: one number an image
@@ -125,14 +127,18 @@ class Evaluation:
         """An evaluation that ``save`` wrote; what is older than protocols' names was measured under ``rooms``.
 
         Raises:
-            ValueError: another kind of file.
+            ValueError: no file, or another kind of file.
         """
+        path = checks.file(path, "file of results")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:  # no JSON, or no text
             raise ValueError(f"{path} must come from ilora evaluate --json, got no JSON: {error}") from error
-        if not {"images", "baseline_images", "primary", "protocol"} <= values.keys():
-            raise ValueError(f"{path} must come from ilora evaluate --json, got the keys {', '.join(list(values)[:5])}")
+        if not isinstance(values, dict) or not values.keys() >= KEYS or not values["images"]:
+            keys = (
+                f"the keys {', '.join(list(values)[:5])}" if isinstance(values, dict) else f"a {type(values).__name__}"
+            )
+            raise ValueError(f"{path} must come from ilora evaluate --json, with images, got {keys}; evaluate again")
         rows = {OURS: values["images"], **values["baseline_images"]}
         tables = {OURS: values["metrics"], **values["baselines"]} if "per_image" in values else {}
         return cls(

@@ -13,6 +13,7 @@ from ilora.data.base import Dataset
 from ilora.evaluation import BOUNDS, OURS, Evaluation, label, ranged
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color, resample
+from ilora.protocols import Protocol, apart, gap
 from ilora.records import Example, Image, Map, Valid
 from ilora.report import Bar, Bars, Gallery, Histogram, Page, Picture, Section, Table, number
 from ilora.tables import latex, markdown
@@ -29,7 +30,6 @@ MEANINGS = {
     "identity": "the photo itself, taken for the map.",
 }
 CITED = ("random_weights", "mean_map")  # baselines that the headline names
-TOP = 1.0  # error at the end of the scale: distance of the pictures that stand for the maps, of 2 in each channel
 
 Painter = Callable[[Image, Map, Valid], Map]  # pictures, true maps and masks in; maps at the truth's size out
 
@@ -43,12 +43,14 @@ class Measured:
         examples: the data set; its first ones were evaluated.
         painters: every method, by the names in ``evaluation``.
         kind: the intrinsic.
+        rules: the protocol.
     """
 
     evaluation: Evaluation
     examples: Dataset
     painters: Mapping[str, Painter]
     kind: Intrinsic
+    rules: Protocol
 
 
 def page(measured: Measured) -> Page:
@@ -131,23 +133,24 @@ def extremes(measured: Measured) -> Section:
     chosen = dict.fromkeys([*order[:EACH], *order[middle : middle + EACH], *order[-EACH:]])
     rows = tuple(_row(measured, place) for place in chosen)
     columns = ("photo", "truth", "adapter", "error", *(label(name) for name in evaluation.baselines))
+    scale = gap(measured.rules, measured.kind.name)
     caption = (
-        f"Error: distance between the pictures that stand for the two maps, from violet, 0, to pale yellow, {TOP} and "
-        "more of at most 2; black has no truth."
+        f"Error of the adapter: {scale.words}, as {measured.rules.name} aligns and compares, from violet, 0, to pale "
+        f"yellow, {scale.most:g} and more; black does not count."
     )
     text = f"Ordered by {_words(evaluation.primary)}, which stands below each photo and each method's map."
     return Section("Best, middle, worst", text, (Gallery(columns, rows, caption),))
 
 
 def sheet(measured: Measured) -> Section:
-    """The first images, each with the truth and the adapter's map, two in a row."""
+    """The first images that have a number, each with the truth and the adapter's map, two in a row."""
     kind, cells = measured.kind, list[tuple[Picture, ...]]()
-    for example in (measured.examples[place] for place in range(min(SHEET, len(measured.evaluation.names)))):
+    for example in (measured.examples[place] for place in sorted(measured.evaluation.order())[:SHEET]):
         map = _painted(measured.painters[OURS], example)
         cells.append((_photo(example), _shown(kind, example.map, "truth"), _shown(kind, map, "adapter")))
     rows = tuple(sum(cells[first : first + 2], ()) for first in range(0, len(cells), 2))
     gallery = Gallery(("photo", "truth", "adapter") * 2, rows)
-    return Section("Sheet", f"The first {len(cells)} images of the split.", (gallery,))
+    return Section("Sheet", f"The first {len(cells)} images of the split that have a number.", (gallery,))
 
 
 def _row(measured: Measured, place: int) -> tuple[Picture, ...]:
@@ -155,7 +158,7 @@ def _row(measured: Measured, place: int) -> tuple[Picture, ...]:
     evaluation, kind, example = measured.evaluation, measured.kind, measured.examples[place]
     maps = {method: _painted(paint, example) for method, paint in measured.painters.items()}
     errors = {method: number(evaluation.errors[method][evaluation.primary][place].item()) for method in maps}
-    wrong = _wrong(kind, maps[OURS], example)
+    wrong = _wrong(measured, maps[OURS], example)
     return (
         _photo(example),
         _shown(kind, torch.where(example.valid, example.map, torch.nan), "truth"),
@@ -170,12 +173,11 @@ def _painted(paint: Painter, example: Example) -> Float[Tensor, "c h w"]:
     return paint(example.image[None], example.map[None], example.valid[None])[0].cpu()
 
 
-def _wrong(kind: Intrinsic, map: Float[Tensor, "c h w"], example: Example) -> UInt8[Tensor, "1 3 h w"]:
-    """Distance of the pictures that stand for a map and the truth, in colour; black where there is no truth."""
-    valid = example.valid[None]
-    images = (kind.to_image(values[None], valid) for values in (map, example.map))
-    apart = torch.sub(*images).square().mean(1, keepdim=True).sqrt()  # [1, 1, h, w], 0 to 2
-    return color.to_uint8(torch.where(valid, color.heat(apart / TOP), 0))
+def _wrong(measured: Measured, map: Float[Tensor, "c h w"], example: Example) -> UInt8[Tensor, "1 3 h w"]:
+    """How far a map is off under the protocol, in colour; black where a pixel does not count."""
+    rules, name = measured.rules, measured.kind.name
+    error, counted = apart(rules, name, map[None], example.map[None], example.valid[None])
+    return color.to_uint8(torch.where(counted, color.heat(error.float() / gap(rules, name).most), 0))
 
 
 def _photo(example: Example) -> Picture:

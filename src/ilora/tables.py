@@ -54,14 +54,23 @@ def latex(table: Table) -> str:
 FORMATS = {".md": markdown, ".tex": latex}  # by the file's suffix
 
 
-def save(path: Path, table: Table) -> Path:
-    """Write a table in the form that the file's name asks for, in one step; returns the path.
+def check(path: Path) -> None:
+    """Refuse, before hours of work, the name of a file that ``save`` would refuse after them.
 
     Raises:
         ValueError: a suffix that is not in ``FORMATS``.
     """
     if path.suffix not in FORMATS:
         raise ValueError(f"a table's file must end in {' or '.join(FORMATS)}, got {path.name!r}; rename it")
+
+
+def save(path: Path, table: Table) -> Path:
+    """Write a table in the form that the file's name asks for, in one step; returns the path.
+
+    Raises:
+        ValueError: as ``check``.
+    """
+    check(path)
     with replacing(path) as partial:
         partial.write_text(FORMATS[path.suffix](table), encoding="utf-8")
     return path

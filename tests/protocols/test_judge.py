@@ -235,6 +235,29 @@ def test_rooms_is_what_the_intrinsic_says(quantity):
     assert_close(verdict("rooms", quantity, map, target, valid).scores, intrinsic(quantity).metrics(map, target, valid))
 
 
+# Pictures of the error.
+
+
+@every
+def test_the_picture_of_the_error_is_that_of_the_numbers(name, quantity):
+    """0 for a perfect map; its mean is the metric that is a mean over pixels, on the same pixels."""
+    target, valid = scene(quantity)
+    map = 1 / target if quantity == "disparity" else target
+    error, counted = protocols.apart(protocol(name), quantity, map, target, valid)
+    assert error.max() < 1e-4 * protocols.gap(protocol(name), quantity).most and counted.any()
+    map = map + 0.1 * torch.rand(target.shape, generator=torch.Generator().manual_seed(9))
+    error, counted = protocols.apart(protocol(name), quantity, map, target, valid)
+    found = verdict(name, quantity, map, target, valid)
+    pixel = lambda values: (values * counted).sum((1, 2, 3)) / counted.sum((1, 2, 3))  # noqa: E731
+    means = {"mean_angle": error, "abs_rel": error, "mse": error.square(), "si_mse": error.square()}
+    both = means.keys() & found.scores.keys()
+    both = set() if (name, quantity) == ("rooms", "shading") else both  # whose metrics expose either map by itself
+    assert counted.flatten(1).sum(1).double().equal(found.pixels)
+    assert both or (name, quantity) == ("rooms", "shading")
+    for metric in both:
+        assert_close(pixel(means[metric]).double(), found.scores[metric].double(), rtol=1e-4, atol=1e-7)
+
+
 # What all have in common.
 
 

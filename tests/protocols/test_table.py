@@ -1,10 +1,14 @@
 """The benchmark that prints one prediction under all protocols."""
 
+import math
 import runpy
 from pathlib import Path
 
+import pytest
 import torch
 
+from ilora import images
+from ilora.data import dataset
 from ilora.evaluate import EvaluateConfig, evaluate
 from ilora.fit import fit
 from ilora.presets import preset
@@ -44,3 +48,27 @@ def test_the_row_of_an_adapter_is_what_evaluate_says(tmp_path, capsys):
         one = evaluate(run, str(folder), protocol=name, config=limits)
         assert told[name][0] == number(one.summary("adapter").mean)
     assert told["dsine-nyu"][0] != told["marigold-normals"][0]
+
+
+def test_maps_in_files_are_judged_in_the_axes_that_they_declare(tmp_path, capsys):
+    folder, maps = world.write(tmp_path / "world", train=1, test=2), tmp_path / "maps"
+    turn = torch.tensor([[1, 0, 0], [0, math.cos(0.2), -math.sin(0.2)], [0, math.sin(0.2), math.cos(0.2)]])
+    for example in dataset(str(folder), intrinsic="normal", split="test"):
+        tilted = torch.einsum("ij,jhw->ihw", turn, example.map) * torch.tensor([-1, 1, 1])[:, None, None]  # x left
+        images.write_npy(maps / f"{example.name}.normal.npy", tilted, about={})
+    for example in dataset(str(folder), intrinsic="depth", split="test"):
+        images.write_npy(maps / f"{example.name}.npy", 0.006 - 0.02 / example.map, about={})  # 0 inside
+    (maps / "meta.toml").write_text('[normals]\naxes = "LUB"\n')
+    main = runpy.run_path(str(SCRIPT))["main"]
+    words = ["--maps", str(maps), "--data", str(folder), "--quantity"]
+    main([*words, "normal"])
+    told = rows(capsys.readouterr().out)
+    for cells in told.values():  # a turn about x moves no vector by more, and those along x by nothing
+        assert 5 < float(cells[0]) < math.degrees(0.2)
+    main([*words, "disparity"])
+    assert all(float(cells[0]) < 1e-4 and cells[3] == "100" for cells in rows(capsys.readouterr().out).values())
+    (maps / "test1.npy").unlink()
+    with pytest.raises(ValueError, match="must hold a map of every image, got none of test1"):
+        main([*words, "disparity"])
+    with pytest.raises(SystemExit):
+        main(words[:-1])

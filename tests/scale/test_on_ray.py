@@ -5,12 +5,14 @@ Each is compared with the same work in one process; a new worker imports much, s
 
 import io
 import json
+import socket
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ilora import cluster
 from ilora import predict as plain
 from ilora.cli import main
 from ilora.evaluate import EvaluateConfig, evaluate
@@ -68,6 +70,17 @@ def test_two_workers_write_what_the_plain_command_writes(ray: Path, run: Path, p
     assert row["name"] == "first" and (out / "sheet.png").is_file()
 
 
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "127.0.0.1:99999"):
+        with pytest.raises(ConnectionError, match=f"must answer at {address}, got: .*; begin one"):
+            cluster._answers(address)
+    cluster._answers("auto")
+
+
 def test_labels_of_photos_are_those_of_the_plain_command(ray: Path, photos: Path, tmp_path: Path) -> None:
     job = LabelJob(("tests.toy_teachers:Device",), device="cpu")
     found = bulk.label([photos], job, tmp_path / "out", crew=Crew(shard=3))
@@ -109,16 +122,33 @@ def test_a_task_that_kills_every_worker_is_given_up_and_the_rest_goes_on(
 def test_an_evaluation_gives_the_numbers_of_the_plain_command(
     ray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = world.write(tmp_path / "world", train=2, test=5)
+    """Over a folder in one process, and over the same pictures in a tar and a Parquet file by two workers."""
+    import pyarrow
+    import pyarrow.parquet
+
+    folder, packed = world.write(tmp_path / "world", train=2, test=5), tmp_path / "packed"
     run = fit(small(folder, steps=3), tmp_path / "run", device="cpu")
     pooled = {"protocol": "dsine-nyu", "config": EvaluateConfig(controls=False, device="cpu")}
     evaluate(run, str(folder), json=tmp_path / "one.json", **pooled)
-    words = ["--data", folder, "--protocol", "dsine-nyu", "--json", tmp_path / "two.json", "--no-controls"]
+    files = {"png": "images/{}.png", "normal.npy": "normals/{}.npy"}
+    rows = [
+        {end: (folder / file.format(f"test{each}")).read_bytes() for end, file in files.items()} for each in range(5)
+    ]
+    packed.mkdir()
+    write_tar(packed / "a.tar", {f"test{each}.{end}": rows[each][end] for each in range(3) for end in files})
+    names = [{"name": f"test{each}"} | rows[each] for each in (3, 4)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(names), packed / "b.parquet")
+    (packed / "meta.toml").write_text('[split]\ntest = ["*"]\n')
+    words = ["--data", packed, "--protocol", "dsine-nyu", "--json", tmp_path / "two.json", "--no-controls"]
     words += ["--ray", "auto", "--workers", 2, "--device", "cpu"]
     assert command(monkeypatch, "evaluate", "--adapter", run, *words) == 0
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
-    assert one == two and len(two["images"]) == 5
-    assert not (tmp_path / "two.groups").exists()
+    assert [row["name"] for row in two["images"]] == ["a/test0", "a/test1", "a/test2", "b/test3", "b/test4"]
+    for row in (*two["images"], *(row for rows in two["baseline_images"].values() for row in rows)):
+        row["name"] = row["name"].rpartition("/")[2]
+    own = ("data", "data_fingerprint")
+    assert all(one["protocol"].pop(key) != two["protocol"].pop(key) for key in own)
+    assert one == two and not (tmp_path / "two.groups").exists()
 
 
 def test_a_study_gives_the_rows_of_one_process(ray: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def dataset(name_or_path: str, *, intrinsic: str, split: str = "train", on_probl
     Args:
         name_or_path: "rooms"; "NAME:PATH" for a published data set (see ``ilora.data.benchmarks``), whose files are
             looked for and not opened; or the path of a folder (write ``./rooms`` for one of that name), of which all
-            files are read once.
+            files are read once; or of webdataset tars and Parquet files (see ``ilora.data.packed``), which are, too.
         intrinsic: normal, depth, albedo or shading.
         split: train, validation or test; "all" for every example of a folder or a published data set.
         on_problem: "refuse" to raise where files are missing or wrong, "skip" to warn and leave those examples out.
@@ -25,7 +25,7 @@ def dataset(name_or_path: str, *, intrinsic: str, split: str = "train", on_probl
     Raises:
         ValueError: an unknown word, an empty or missing folder, or problems, listed file by file.
     """
-    from ilora.data import benchmarks, folder, generated, problems, rooms_benchmark
+    from ilora.data import benchmarks, folder, generated, packed, problems, rooms_benchmark
 
     checks.choice("on_problem", on_problem, known=ON_PROBLEM)
     if str(name_or_path) == rooms_benchmark.NAME:
@@ -35,6 +35,7 @@ def dataset(name_or_path: str, *, intrinsic: str, split: str = "train", on_probl
         name, path = published
         return benchmarks.opened(name, path, intrinsic=intrinsic, split=split, on_problem=on_problem)
     kind = generated.Generated if generated.has_codes(name_or_path) else folder.Folder
+    kind = packed.Packed if packed.holds(name_or_path) else kind
     examples = kind(name_or_path, intrinsic=intrinsic, split=split)
     for note in examples.notes:
         warnings.warn(note, stacklevel=2)

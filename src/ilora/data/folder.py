@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ilora import checks, images
-from ilora.data import meta
+from ilora.data import archives, meta
 from ilora.data.cache import content_hash
 from ilora.data.labels import READERS, Labels
 from ilora.data.problems import Problem, Unusable, blaming
@@ -62,6 +62,8 @@ class Folder:
             raise ValueError(f"split {split!r} of {self.path} must have examples, got none; see [split] in {meta.FILE}")
         drawn = split != meta.ALL and "split" not in self.meta.declared
         self.notes = [f"{self.path} declares no split: {len(self)} examples of {split!r} were drawn"] if drawn else []
+        if self._has("images") and (beside := archives.shards(self.path)):
+            self.notes.append(f"{beside[0]} and other tar or Parquet files beside images/ are not read; move them")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -91,11 +93,11 @@ class Folder:
         try:
             _, labels = self._read(self.files[name])
         except Unusable as error:
-            return [Problem(name, _short(error.file), error.what, error.remedy)]
-        found = [Problem(name, _short(file), doubt.what, doubt.remedy) for doubt in labels.doubts]
+            return [Problem(name, short(error.file), error.what, error.remedy)]
+        found = [Problem(name, short(file), doubt.what, doubt.remedy) for doubt in labels.doubts]
         if not labels.valid.any():
             remedy = f"leave it out, or correct invalid in {meta.FILE}"
-            found.append(Problem(name, _short(file), "no pixel of it is valid", remedy))
+            found.append(Problem(name, short(file), "no pixel of it is valid", remedy))
         return found
 
     def _read(self, files: Files) -> tuple[Float[Tensor, "3 h w"], Labels]:
@@ -124,7 +126,7 @@ class Folder:
         for found, others, folder in ((pictures, maps, self.reader.folder), (maps, pictures, "images")):
             for name in sorted(found.keys() - others.keys()):
                 what = f"no file of that name in {folder}"
-                problems.append(Problem(name, _short(found[name]), what, "add it, or remove this one"))
+                problems.append(Problem(name, short(found[name]), what, "add it, or remove this one"))
         return files, problems
 
     def _by_name(self, paths: list[Path]) -> tuple[dict[str, Path], list[Problem]]:
@@ -136,7 +138,7 @@ class Folder:
                 continue
             if path.stem in found:
                 what = f"the name also stands for {found[path.stem].name}"
-                problems.append(Problem(path.stem, _short(path), what, "remove or rename one of them"))
+                problems.append(Problem(path.stem, short(path), what, "remove or rename one of them"))
             found[path.stem] = path
         return found, problems
 
@@ -173,6 +175,6 @@ def _check_size(field: Float[Tensor, "c h w"] | Bool[Tensor, "c h w"], image: Fl
         raise ValueError(f"{width} x {height} px, {expected}; {remedy}")
 
 
-def _short(path: Path) -> str:
+def short(path: Path) -> str:
     """Folder and name."""
     return f"{path.parent.name}/{path.name}"

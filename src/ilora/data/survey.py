@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ilora import checks, data, images
-from ilora.data import benchmarks, labels, meta, rooms_benchmark, transforms
+from ilora.data import benchmarks, labels, meta, packed, rooms_benchmark, transforms
 from ilora.intrinsics import intrinsic as defined
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color, geometry, resample
@@ -162,6 +162,8 @@ def offered(words: str) -> list[str]:
         return list(rooms_benchmark.INTRINSICS)
     if published is not None:
         return _readable(*published)
+    if packed.holds(words):
+        return packed.offered(words)
     path = checks.folder(words, 'data ("rooms", NAME:PATH or a folder)')
     there = {entry.name.removesuffix("s") for entry in path.iterdir() if entry.is_dir()}
     names = [name for name, reader in labels.READERS.items() if reader.folder.removesuffix("s") in there]

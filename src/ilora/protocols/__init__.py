@@ -7,11 +7,24 @@ become one number all change it. ``docs/protocols.md`` shows one prediction unde
 import difflib
 
 from ilora.protocols.base import Protocol, Rule
-from ilora.protocols.judge import Verdict, disagreement, judge, primary
+from ilora.protocols.judge import Verdict, apart, disagreement, gap, judge, primary
 from ilora.protocols.published import PROTOCOLS
 from ilora.protocols.tally import Tally
 
-__all__ = ["DEFAULT", "Protocol", "Rule", "Tally", "Verdict", "disagreement", "judge", "names", "primary", "protocol"]
+__all__ = [
+    "DEFAULT",
+    "Protocol",
+    "Rule",
+    "Tally",
+    "Verdict",
+    "apart",
+    "disagreement",
+    "gap",
+    "judge",
+    "names",
+    "primary",
+    "protocol",
+]
 
 DEFAULT = "rooms"
 

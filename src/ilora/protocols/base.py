@@ -14,7 +14,8 @@ class Rule:
 
     Attributes:
         expects: what the prediction must be, in words.
-        metrics: names in ``steps.METRICS``; the first is the primary one, lower is better. Empty: the intrinsic's own.
+        metrics: names in ``steps.METRICS``; the first is the primary one, lower is better. Empty: the intrinsic's own,
+            and the steps are taken for pictures of the error only.
         resolution: at which size the two are compared, in words.
         crop: part of the image that counts, a name in ``steps.CROPS``.
         within: truths strictly between these count [m].

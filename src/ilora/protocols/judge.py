@@ -61,6 +61,30 @@ def judge(protocol: Protocol, quantity: str, map: Map, target: Map, valid: Valid
     return Verdict(steps.scores(rule.metrics, map, target, valid), valid.flatten(1).sum(1).double(), angles)
 
 
+def apart(
+    protocol: Protocol, quantity: str, map: Map, target: Map, valid: Valid
+) -> tuple[Float[Tensor, "b 1 h w"], Valid]:
+    """How far each pixel is off once the protocol's steps are taken, 0 where it does not count; and where it counts.
+
+    For pictures: the unit and the end of the scale are those of ``gap``.
+
+    Args:
+        quantity, map, target, valid: as in ``judge``.
+
+    Raises:
+        ValueError: as ``judge``.
+    """
+    rule = protocol.rule(quantity)
+    metrics.require(map, target, valid)
+    map, target, valid = _prepared(rule, map, target, valid)
+    return torch.where(valid, gap(protocol, quantity).measure(map, target), 0), valid
+
+
+def gap(protocol: Protocol, quantity: str) -> steps.Gap:
+    """What ``apart`` measures."""
+    return steps.SPACES[protocol.rule(quantity).space].gap
+
+
 def disagreement(protocol: Protocol, quantity: str, map: Map, said: Sequence[Judgements]) -> Verdict:
     """How far maps are from what people said of pairs of points, under a protocol whose rule is ``judged``.
 

@@ -34,7 +34,13 @@ _DSINE = (
     "Bae and Davison 2024, DSINE; github.com/baegwangbin/DSINE at acfb813, utils/utils.py. Also used by Lotus and "
     "diffusion-e2e-ft. Unlike there, the median is right to 0.025 deg, and the angle is Kahan's, not an arccosine."
 )
-_ROOMS = Rule(expects="the intrinsic's own map, see docs/conventions.md")
+_OWN = Rule(expects="the intrinsic's own map, see docs/conventions.md")
+_ROOMS = {  # metrics are each intrinsic's own, which align by themselves; these steps are for pictures of the error
+    "normal": replace(_OWN, space="vectors"),
+    "depth": replace(_OWN, align="scale_and_shift", clip=(1e-3, inf), space="depth"),
+    "albedo": replace(_OWN, align="scale", space="linear"),
+    "shading": replace(_OWN, align="scale", expose=True, space="linear"),
+}
 _COLOUR = Rule(expects="linear RGB", metrics=PICTURES, space="linear")
 
 _ALL = (
@@ -42,7 +48,7 @@ _ALL = (
         name="rooms",
         about="ilora's own: each intrinsic's metrics over the whole image, averaged over images",
         source="docs/method.md; the default, and what results without a protocol's name were measured under",
-        rules=dict.fromkeys(NAMES, _ROOMS),
+        rules=dict.fromkeys(NAMES, _OWN) | _ROOMS,
     ),
     _marigold(
         "marigold-nyu",
@@ -182,7 +188,12 @@ _ALL = (
             "grey), and albedo and shading have their own LMSE, of which theirs is the mean."
         ),
         rules={
-            name: replace(_COLOUR, metrics=("lmse_20", "si_mse", "si_rmse"), expects="linear RGB, known up to scale")
+            name: replace(
+                _COLOUR,
+                metrics=("lmse_20", "si_mse", "si_rmse"),
+                align="scale",  # LMSE has its own in each window besides
+                expects="linear RGB, known up to scale",
+            )
             for name in ("albedo", "shading")
         },
     ),

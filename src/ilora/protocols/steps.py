@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ilora.ops import alignment, boundaries, color, masked, metrics, robust
+from ilora.ops import alignment, boundaries, color, geometry, masked, metrics, robust
 from ilora.records import Map, Valid
 
 SEED = 0  # of RANSAC's draws, the same for every image
@@ -124,6 +124,30 @@ def exposed(map: Map, target: Map, valid: Valid) -> tuple[Map, Map, Valid]:
     return (map * factor).clamp(0, 1), (target * factor).clamp(0, 1), valid & known
 
 
+class Gap(NamedTuple):
+    """How far two pixels are apart.
+
+    Attributes:
+        words: what is measured, with its unit.
+        most: where a picture's scale of it ends.
+        measure: of a prediction and a truth, in a space's own form.
+    """
+
+    words: str
+    most: float
+    measure: Callable[[Map, Map], Float[Tensor, "b 1 h w"]]
+
+
+def _relative(map: Map, target: Map) -> Float[Tensor, "b 1 h w"]:
+    return (map - target).abs() / target.clamp(min=torch.finfo(target.dtype).tiny)
+
+
+COLOURS = Gap("root mean square error of the channels", 0.5,
+              lambda map, target: (map - target).square().mean(1, keepdim=True).sqrt())  # fmt: skip
+ANGLE = Gap("angle, degrees", 60.0, geometry.angle)
+RELATIVE = Gap("error over true depth", 0.5, _relative)
+
+
 class Space(NamedTuple):
     """What two maps are compared in.
 
@@ -131,11 +155,13 @@ class Space(NamedTuple):
         words: axes, unit, colour space.
         encode: from ilora's own units.
         known: which pixels of a truth hold one; ValueError for a truth in other units.
+        gap: of two pixels in it.
     """
 
     words: str
     encode: Callable[[Map], Map] = lambda map: map
     known: Callable[[Map, Valid], Valid] = lambda target, valid: valid
+    gap: Gap = COLOURS
 
 
 def _facing(target: Map, valid: Valid) -> Valid:
@@ -156,9 +182,10 @@ def _coded(map: Map) -> Map:
 
 SPACES = {
     "own": Space("the intrinsic's own"),
-    "depth": Space("planar depth in metres"),
+    "depth": Space("planar depth in metres", gap=RELATIVE),
+    "vectors": Space("unit vectors in camera axes RUB, whichever way a truth faces", gap=ANGLE),
     "RUB": Space("unit vectors in camera axes RUB (x right, y up, z to the viewer); predictions in other axes are "
-                 "converted first, a truth that faces away is refused", known=_facing),
+                 "converted first, a truth that faces away is refused", known=_facing, gap=ANGLE),
     "linear": Space("linear RGB with sRGB's primaries"),
     "sRGB": Space("sRGB codes, 0 to 1", encode=_coded),
 }  # fmt: skip

@@ -2,13 +2,14 @@
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from ilora import images
+from ilora.data import archives
 from ilora.data.labels import READERS
 from ilora.labelling import PICTURES
 from ilora.scale.shards import Shard
@@ -99,7 +100,7 @@ class Tar:
         try:
             with tarfile.open(shard.path) as archive:
                 for member in archive:
-                    key, suffix = _key(member.name)
+                    key, suffix = archives.split(member.name)
                     if member.isfile() and suffix.lower() in suffixes:
                         found.add(key, archive.extractfile(member).read(), suffix=suffix.lower(), folder=folder)
         except (tarfile.TarError, EOFError) as error:
@@ -121,7 +122,6 @@ class Tar:
 class Parquet:
     """A column of encoded pictures (bytes, or a struct with ``bytes``), and one of names if there is one."""
 
-    names = ("name", "key", "__key__", "id")  # columns that name a row, the first of them that there is
     rows = 64  # in memory at a time
 
     def unpack(self, shard: Shard, folder: Path) -> Unpacked:
@@ -130,13 +130,13 @@ class Parquet:
 
         file, found = pyarrow.parquet.ParquetFile(shard.path), Unpacked()
         column = _column(file.schema_arrow, shard)
-        label = next((name for name in self.names if name in file.schema_arrow.names and name != column), None)
+        label = next((name for name in archives.NAMES if name in file.schema_arrow.names and name != column), None)
         number = 0
         for batch in file.iter_batches(self.rows, columns=[column, *([label] if label else [])]):
             for row in batch.to_pylist():
                 data = row[column]["bytes"] if isinstance(row[column], dict) else row[column]
                 key = f"{number:08d}" if label is None or row[label] is None else str(row[label])
-                found.add(key, data or b"", suffix=_suffix(data or b""), folder=folder)
+                found.add(key, data or b"", suffix=archives.suffix(data or b""), folder=folder)
                 number += 1
         return found
 
@@ -188,26 +188,13 @@ def _split(file: str, names: Mapping[str, str]) -> tuple[str, str]:
     return "", ""
 
 
-def _key(member: str) -> tuple[str, str]:
-    """Key and extension of a member, the extension with its dot."""
-    folder, slash, file = member.rpartition("/")
-    stem, dot, extension = file.partition(".")
-    return f"{folder}{slash}{stem}", dot + extension
-
-
 def _column(schema: Any, shard: Shard) -> str:
     """The column of encoded pictures of a ``pyarrow.Schema``.
 
     Raises:
         ValueError: it is not there, or several could be meant.
     """
-    import pyarrow
-
-    binary = (pyarrow.types.is_binary, pyarrow.types.is_large_binary)
-    kinds = {field.name: field.type for field in schema}
-    kinds |= {name: kind.field("bytes").type for name, kind in kinds.items()
-              if pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0}  # fmt: skip
-    able = [name for name, kind in kinds.items() if any(test(kind) for test in binary)]
+    able = archives.encoded(schema)
     wanted = [name for name in able if shard.column in (None, name)]
     if len(wanted) != 1:
         raise ValueError(
@@ -215,13 +202,6 @@ def _column(schema: Any, shard: Shard) -> str:
             f"{', '.join(able) or 'none'} among {', '.join(schema.names)}; name it with --column"
         )
     return wanted[0]
-
-
-def _suffix(data: bytes) -> str:
-    """The suffix that ``images.read`` needs to see; Pillow looks at the content itself."""
-    begins: Sequence[tuple[bytes, str]] = ((b"\x93NUMPY", ".npy"), (b"PK", ".npz"), (b"v/1\x01", ".exr"),
-                                           (b"\xff\xd8", ".jpg"))  # fmt: skip
-    return next((suffix for magic, suffix in begins if data.startswith(magic)), ".png")
 
 
 def _story(path: Path) -> dict[str, str]:

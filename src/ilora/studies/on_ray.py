@@ -18,8 +18,7 @@ def executor(address: str) -> Executor:
 
     Args:
         address: ``auto`` for the cluster that this machine belongs to, or for one of its own where there is none;
-            else what ``ray.init`` takes, such as ``ray://head:10001``. All machines must see ``--out`` under the
-            same path.
+            see ``ilora.cluster.joined``. All machines must see ``--out`` under the same path.
 
     Raises:
         ImportError: Ray is not installed.

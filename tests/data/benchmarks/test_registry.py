@@ -1,5 +1,6 @@
 """Published data sets by name: which are there, what opens one, and what is said of files that are missing."""
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ def test_every_data_set_says_what_it_is(name: str) -> None:
     told = "\n".join(benchmarks.described(name))
     assert all(f"{word}: " in told for word in ("units", "axes", "invalid", "licence", "home", "layout"))
     assert any(line.startswith(f"{name} ") and kind.card.title in line for line in benchmarks.listing())
+    assert len(Path(inspect.getfile(kind)).read_text(encoding="utf-8").splitlines()) <= 120
 
 
 @pytest.mark.parametrize("name", benchmarks.NAMES)

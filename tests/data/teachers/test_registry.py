@@ -22,6 +22,8 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_an_unknown_name_lists_the_known_ones_and_the_layout() -> None:
     with pytest.raises(FileNotFoundError, match="no teacher 'depht'") as refused:
         teacher("depht")
+    with pytest.raises(FileNotFoundError, match=r"no teacher 'zoedpeth' \(did you mean 'zoedepth'\?\)"):
+        teacher("zoedpeth")
     words = str(refused.value)
     assert all(f"{name} ({hub_id})" in words for name, hub_id in KNOWN.items())
     assert "config.json, model.safetensors" in words and "model_index.json" in words

@@ -1,5 +1,6 @@
 """Where the weights of a teacher are: a folder, or a hub id in the local cache or on the hub. Safetensors only."""
 
+import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -33,8 +34,10 @@ def find(where: str, *, known: dict[str, str]) -> Path:
     hub_id = known.get(where, where)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id) or folder.is_file():
         names = ", ".join(f"{name} ({hub})" for name, hub in known.items())
+        near = difflib.get_close_matches(where, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise FileNotFoundError(
-            f"no teacher {where!r}: expected a run folder of ilora fit, MODULE:CLASS, {LAYOUT}, a hub id, "
+            f"no teacher {where!r}{hint}: expected a run folder of ilora fit, MODULE:CLASS, {LAYOUT}, a hub id, "
             f"or one of {names}"
         )
     from huggingface_hub import snapshot_download
