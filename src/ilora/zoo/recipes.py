@@ -136,7 +136,7 @@ class TokenRecipe(Recipe):
     variants: int = 1  # times that each picture and its mirror image are tokenised, from the second on moved a little
     prior: Training = field(
         default_factory=lambda: Training(
-            steps=1000, batch=32, lr=2e-3, warmup=100, weight_decay=0.1, ema=0.995, snapshots=(50, 100, 200, 400, 800)
+            steps=700, batch=32, lr=2e-3, warmup=100, weight_decay=0.1, ema=0.995, snapshots=(50, 100, 200, 400, 550)
         )
     )
 
