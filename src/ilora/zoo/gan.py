@@ -1,4 +1,5 @@
-"""Train a StyleGAN 2 from pictures to a shipped folder: generator, then the encoder of real pictures; resumable."""
+"""Train a StyleGAN 2 from pictures to a shipped folder, resumable: as a decoder, against a discriminator, and last the
+encoder of real pictures."""
 
 import math
 import time
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from ilora import tensors
 from ilora.generators import stylegan_files
-from ilora.generators.inversion import Encoder, EncoderShape
+from ilora.generators.inversion import Encoder, EncoderShape, distance
 from ilora.generators.stylegan2 import Shape2, StyleGAN2
-from ilora.generators.stylegan_layers import MappingShape, Styles
+from ilora.generators.stylegan_layers import MappingShape
 from ilora.records import Image
 from ilora.run import append, cut, interruption, load_checkpoint, progress, save_checkpoint
+from ilora.zoo.decoder import Components, components, mirrored, train_decoder, train_eye, train_mapping
 from ilora.zoo.discriminator import Discriminator
 from ilora.zoo.inverter import train_encoder
 from ilora.zoo.loop import MINUTES, REPORT
@@ -48,22 +50,23 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
     claim(chosen, out)
     shown, _ = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
 
-    def reals(index: Tensor) -> Image:
+    def images(index: Tensor) -> Image:
         return shown.images(index).to(device)
 
-    pair = Pair(chosen).to(device)
-    train_pair(pair, (reals, len(shown)), chosen.gan, out / "gan")
+    pair, reals = Pair(chosen).to(device), (images, len(shown))
+    codes = components(shown, chosen.small, chosen.style, device=device)
+    train_decoder(pair.generator.synthesis, chosen, out / "decoder", codes=codes, reals=reals)
+    train_mapping(pair.generator.mapping, chosen, out / "mapping")
+    train_pair(pair, codes, chosen.gan, out / "gan", reals=reals)
     network = finished(pair.generator).requires_grad_(False)
     encoder = Encoder(encoder_shape(chosen)).to(device)
-    train_encoder(encoder, network, chosen.encoder, out / "encoder", reals=(reals, len(shown)))
+    train_eye(encoder, chosen, out / "eye", codes=codes, reals=reals)
+    train_encoder(encoder, network, chosen.encoder, out / "encoder", reals=reals)
     return assemble(chosen, network, encoder, out / "generator")
 
 
 class Pair(nn.Module):
-    """Generator and discriminator, drawn by the recipe's seed.
-
-    Resolutions that the generator grows into begin silent: until they are trained it paints what those before them do.
-    """
+    """Generator and discriminator, drawn by the recipe's seed."""
 
     def __init__(self, chosen: GanRecipe) -> None:
         super().__init__()
@@ -72,31 +75,25 @@ class Pair(nn.Module):
             torch.manual_seed(chosen.gan.seed)
             self.generator = StyleGAN2(Shape2(widths=chosen.widths, mapping=mapping))
             self.discriminator = Discriminator(chosen.widths, group=chosen.group)
-        for level in range(len(chosen.widths) - len(chosen.gan.growth), len(chosen.widths)):
-            nn.init.zeros_(self.generator.synthesis.get_submodule(f"b{4 * 2**level}").torgb.conv.weight)
-
-    def grown(self, step: int, config: Adversarial) -> int:
-        """Let the generator paint at the side of an update; returns how many times smaller than its own that is."""
-        ahead = sum(step < growth for growth in config.growth)
-        self.generator.synthesis.levels = len(self.generator.shape.widths) - ahead
-        return 2**ahead
 
 
 def train_pair(
     pair: Pair,
-    reals: tuple[Callable[[Tensor], Image], int],
+    codes: Components,
     config: Adversarial,
     folder: Path,
     *,
+    reals: tuple[Callable[[Tensor], Image], int],
     minutes: float = MINUTES,
 ) -> None:
-    """Train generator and discriminator in turn and leave the averaged weights in the generator.
+    """Train discriminator and generator in turn and leave the averaged weights in the generator.
 
     The random numbers of an update depend on the seed and its number only, so a stopped training goes on where it was.
 
     Args:
-        reals: pictures by number, and how many there are.
+        codes: styles of real pictures, which the generator has learned to paint again.
         folder: ``checkpoint.safetensors`` to go on from, ``log.jsonl``, ``snapshots/{images}.safetensors``.
+        reals: pictures by number, and how many there are.
         minutes: between checkpoints.
 
     Raises:
@@ -113,18 +110,18 @@ def train_pair(
     with interruption() as asked, progress(folder.name, config.steps, done=first) as tell:
         for step in range(first, config.steps):
             numbers = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            smaller = pair.grown(step, config)
+            images = mirrored(reals[0](torch.randint(reals[1], (config.batch,), generator=numbers)), numbers)
+            fakes = paint(pair.generator, codes, images, numbers)
 
             # Discriminator.
-            index = torch.randint(reals[1], (config.batch,), generator=numbers)
-            images = F.avg_pool2d(_mirrored(reals[0](index), numbers), smaller)
-            losses = {"discriminator": judge(pair, images, step, config, numbers)}
+            losses = {"discriminator": judge(pair.discriminator, images, fakes.detach(), step, config)}
             _update(optimizer, losses["discriminator"], pair.discriminator)
 
             # Generator.
-            fakes = pair.generator(draw(pair.generator, config.batch, config.mixing, numbers), numbers)
             losses["loss"] = F.softplus(-pair.discriminator(fakes)).mean()
-            _update(optimizer, losses["loss"], pair.generator)
+            losses["distance"] = distance(fakes[: config.batch // 2], images[: config.batch // 2]).mean()
+            if step >= config.ahead:
+                _update(optimizer, losses["loss"] + config.anchor * losses["distance"], pair.generator)
             decay = min(config.ema, (1 + step) / (10 + step))
             for name, value in own.items():
                 averaged[name].lerp_(value.detach(), 1 - decay)
@@ -150,29 +147,26 @@ def train_pair(
     pair.load_state_dict(averaged, strict=False)
 
 
-def judge(pair: Pair, images: Image, step: int, config: Adversarial, numbers: torch.Generator) -> Float[Tensor, ""]:
-    """The discriminator's loss on real pictures and as many painted ones; R1 on the real ones now and then."""
-    with torch.no_grad():
-        fakes = pair.generator(draw(pair.generator, len(images), config.mixing, numbers), numbers)
+def paint(network: StyleGAN2, codes: Components, images: Image, numbers: torch.Generator) -> Image:
+    """As many images as there are real ones: the first half of those painted again, then new ones."""
+    half = len(images) // 2
+    z = torch.randn(len(images) - half, network.shape.mapping.z, generator=numbers).to(images.device)
+    style = torch.cat([codes.style(images[:half]), network.mapping(z)])  # [b, d]
+    return network(style[:, None].expand(-1, network.shape.styles, -1), numbers)
+
+
+def judge(
+    discriminator: Discriminator, images: Image, fakes: Image, step: int, config: Adversarial
+) -> Float[Tensor, ""]:
+    """The discriminator's loss on real and painted pictures; R1 on the real ones now and then."""
     counts = step % config.lazy == 0
-    images = images.requires_grad_(counts)
-    real = pair.discriminator(images)
-    loss = F.softplus(-real).mean() + F.softplus(pair.discriminator(fakes)).mean()
+    images = images.detach().requires_grad_(counts)
+    real = discriminator(images)
+    loss = F.softplus(-real).mean() + F.softplus(discriminator(fakes)).mean()
     if counts:
         (slope,) = torch.autograd.grad(real.sum(), images, create_graph=True)  # [b, 3, h, w]
         loss = loss + config.lazy * config.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
     return loss
-
-
-def draw(network: StyleGAN2, count: int, mixing: float, numbers: torch.Generator) -> Styles:
-    """Styles of ``count`` new images; a share of them takes another style from a random layer on."""
-    shape, device = network.shape, network.mapping.w_avg.device
-    z = torch.randn(2 * count, shape.mapping.z, generator=numbers)
-    first, second = network.mapping(z.to(device))[:, None].expand(-1, shape.styles, -1).chunk(2)  # [b, n, w] each
-    begin = torch.randint(1, shape.styles, (count,), generator=numbers)
-    begin = torch.where(torch.rand(count, generator=numbers) < mixing, begin, shape.styles)
-    later = (torch.arange(shape.styles) >= begin[:, None]).to(device)[:, :, None]  # [b, n, 1]
-    return torch.where(later, second, first)
 
 
 def equalised(pair: nn.Module, lr: float) -> tuple[dict[str, nn.Parameter], torch.optim.Adam]:
@@ -243,9 +237,3 @@ def _update(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -
     for value, gradient in zip(values, torch.autograd.grad(loss, values, allow_unused=True), strict=True):
         value.grad = gradient
     optimizer.step()
-
-
-def _mirrored(images: Image, numbers: torch.Generator) -> Image:
-    """Every picture, or its mirror image."""
-    flip = torch.rand(len(images), 1, 1, 1, generator=numbers).to(images.device) < 0.5
-    return torch.where(flip, images.flip(3), images)
