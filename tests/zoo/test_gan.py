@@ -18,7 +18,7 @@ from ilora.generators.inversion import EncoderShape
 from ilora.generators.stylegan2 import TAPS
 from ilora.generators.stylegan_layers import Dense
 from ilora.ops.fir import fir
-from ilora.zoo import decoder, gan, inverter, quality, recipes
+from ilora.zoo import adversarial, decoder, gan, inverter, quality, recipes
 from ilora.zoo.cards import show
 from ilora.zoo.discriminator import Discriminator, spread
 from ilora.zoo.make import make
@@ -40,7 +40,8 @@ TINY = GanRecipe(
     small=8,
     decoder=Training(steps=3, batch=4, lr=1e-3),
     growth=(1, 2),
-    identity=Training(steps=2, batch=4, lr=1e-3),
+    prior_widths=(8, 8),
+    prior=Adversarial(steps=2, batch=4, anchor=0.0),
     group=2,
     gan=Adversarial(steps=4, batch=4, lazy=2, ahead=1),
     encoder_width=8,
@@ -63,7 +64,7 @@ def codes_of(images: torch.Tensor, *, side: int = 8, count: int = 8) -> decoder.
 def test_rooms_gan_fits_its_six_megabytes() -> None:
     chosen = recipes.recipe("rooms-gan")
     with torch.device("meta"):
-        generator = gan.Pair(chosen).generator
+        generator = gan.fresh(chosen).generator
         encoder = gan.Encoder(gan.encoder_shape(chosen))
     numbers = sum(value.numel() for part in (generator, encoder) for value in part.state_dict().values())
     assert generator.shape.resolution == chosen.size == 64
@@ -99,7 +100,7 @@ def test_equalised_steps_are_those_of_scaled_weights() -> None:
     weight = nn.Parameter(raw["mapping.0.weight"] / gain)
     bias = nn.Parameter(raw["mapping.0.bias"] / rate)
     theirs = torch.optim.Adam([weight, bias], lr=0.1, betas=(0.0, 0.99), eps=1e-12)
-    _, ours = gan.equalised(net, 0.1)
+    _, ours = adversarial.equalised(net, 0.1)
     ours.param_groups[0]["eps"] = ours.param_groups[1]["eps"] = 1e-12
     x, y = torch.randn(16, 6), torch.randn(16, 5)
     for _ in range(5):
@@ -117,8 +118,8 @@ def test_equalised_steps_are_those_of_scaled_weights() -> None:
 
 def test_r1_is_the_squared_slope_of_the_logits() -> None:
     """The slope itself against finite differences along a random direction."""
-    judge, images = gan.Pair(TINY).discriminator, pictures(4)
-    with_r1, without = (gan.judge(judge, images, images.flip(0), step, TINY.gan).detach() for step in (0, 1))
+    judge, images = gan.fresh(TINY).discriminator, pictures(4)
+    with_r1, without = (adversarial.judge(judge, images, images.flip(0), step, TINY.gan).detach() for step in (0, 1))
     leaf = images.clone().requires_grad_(True)
     (slope,) = torch.autograd.grad(judge(leaf).sum(), leaf)
     with torch.no_grad():
@@ -144,7 +145,7 @@ def test_components_are_uncorrelated_and_rebuild_what_they_are_of() -> None:
 
 def test_a_resolution_begins_silent(tmp_path) -> None:
     """Until a side learns, its image is the smaller one, brought to twice its side by the resampling filter."""
-    real, synthesis = pictures(), gan.Pair(TINY).generator.synthesis
+    real, synthesis = pictures(), gan.fresh(TINY).generator.synthesis
     before, codes = synthesis.b8.torgb.conv.weight.clone(), codes_of(real)
 
     def learn(steps: int, growth: tuple[int, ...]) -> None:
@@ -170,20 +171,36 @@ def test_a_decoder_learns_to_paint_pictures_again(tmp_path) -> None:
     chosen = TINY.replace(size=8, style=3, noise=3, widths=(8, 8), growth=(40,), decoder=schedule)
     codes = codes_of(real, count=3)
     synthesis = decoder.train_decoder(
-        gan.Pair(chosen).generator.synthesis, chosen, tmp_path, codes=codes, reals=(lambda index: real[index], 4)
+        gan.fresh(chosen).generator.synthesis, chosen, tmp_path, codes=codes, reals=(lambda index: real[index], 4)
     )
     with torch.no_grad():
         painted = synthesis(codes.style(real)[:, None].expand(-1, 4, -1))
     assert torch.equal(torch.cdist(painted.flatten(1), real.flatten(1)).argmin(1), torch.arange(4))
 
 
-def test_a_mapping_learns_to_leave_noise_as_it_is(tmp_path) -> None:
-    chosen = TINY.replace(identity=Training(steps=400, batch=64, lr=0.01, warmup=1, ema=0.9))
-    mapping = decoder.train_mapping(gan.Pair(TINY).generator.mapping, chosen, tmp_path)
-    z = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
-    unit = z / z.square().mean(1, keepdim=True).sqrt()
-    with torch.no_grad():
-        assert (mapping(z) - unit).square().mean() < 0.35
+def test_a_prior_learns_where_pictures_are(tmp_path) -> None:
+    """Pictures all of whose styles lie on one side: after some updates most styles drawn lie there, too."""
+    real = pictures()
+    codes = codes_of(real)
+    chosen = TINY.replace(prior=Adversarial(steps=60, batch=8, lr=0.01, r1=0.01, anchor=0.0), style_noise=0.05)
+    mapping, z = gan.fresh(TINY).generator.mapping, torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    side = codes.style(real)[:, -1]
+    few = real[side < side.median()]
+
+    def drawn() -> float:
+        with torch.no_grad():
+            return (mapping(z)[:, -1] < side.median()).float().mean().item()
+
+    before = drawn()
+    decoder.train_prior(mapping, chosen, tmp_path, codes=codes, reals=(lambda index: few[index], 8))
+    assert before < 0.5 < drawn()
+
+
+def test_styles_are_painted_as_the_pictures_that_they_are_of() -> None:
+    """As many components as a space of small pictures has: back and forth is the identity."""
+    real = pictures(16)
+    codes = codes_of(real, side=2, count=12)
+    assert_close(codes.paint(codes.style(real)), F.avg_pool2d(real, 16), atol=1e-3, rtol=0)
 
 
 def test_an_encoder_begins_with_components(tmp_path) -> None:
@@ -197,8 +214,13 @@ def test_an_encoder_begins_with_components(tmp_path) -> None:
     assert off.square().mean((0, 2)).max() < 0.8  # of unit variance: every layer's style is under way
 
 
+def turn_of(pair: adversarial.Pair, real: torch.Tensor, *, side: int = 32) -> adversarial.Turn:
+    codes = codes_of(pictures()[:, :, :side, :side])
+    return lambda index, numbers: (real[index], gan.paint(pair.generator, codes, real[index], numbers))
+
+
 def test_half_of_the_fakes_are_real_pictures_painted_again() -> None:
-    pair, images = gan.Pair(TINY), pictures(4)
+    pair, images = gan.fresh(TINY), pictures(4)
     codes = codes_of(pictures())
     painted, other = (
         gan.paint(pair.generator, codes, seen, torch.Generator().manual_seed(2))
@@ -209,9 +231,9 @@ def test_half_of_the_fakes_are_real_pictures_painted_again() -> None:
 
 
 def test_the_discriminator_learns_ahead(tmp_path) -> None:
-    real, fresh, pair = pictures(), gan.Pair(TINY), gan.Pair(TINY)
+    real, fresh, pair = pictures(), gan.fresh(TINY), gan.fresh(TINY)
     config = TINY.gan.replace(steps=2, ahead=2)
-    gan.train_pair(pair, codes_of(real), config, tmp_path, reals=(lambda index: real[index], 16))
+    adversarial.train_pair(pair, turn_of(pair, real), config, tmp_path, reals=16)
     for name, value in fresh.state_dict().items():
         same = torch.equal(value, pair.state_dict()[name])
         assert same == (name.startswith("generator.") or "taps" in name), name
@@ -219,29 +241,31 @@ def test_the_discriminator_learns_ahead(tmp_path) -> None:
 
 def test_a_stopped_training_ends_with_the_same_bits(tmp_path) -> None:
     real, config = pictures(), TINY.gan.replace(snapshots=(2,))
-    whole, parts, fresh = (gan.Pair(TINY) for _ in range(3))
-    gan.train_pair(whole, codes_of(real), config, tmp_path / "whole", reals=(lambda index: real[index], 16))
+    whole, parts, fresh = (gan.fresh(TINY) for _ in range(3))
+    adversarial.train_pair(whole, turn_of(whole, real), config, tmp_path / "whole", reals=16)
 
-    def until_the_third(index: torch.Tensor) -> torch.Tensor:
+    turn = turn_of(parts, real)
+
+    def until_the_third(index: torch.Tensor, numbers: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         until_the_third.calls += 1
         if until_the_third.calls == 3:
             raise KeyboardInterrupt
-        return real[index]
+        return turn(index, numbers)
 
     until_the_third.calls = 0
     with pytest.raises(KeyboardInterrupt):
-        gan.train_pair(parts, codes_of(real), config, tmp_path / "parts", reals=(until_the_third, 16), minutes=0)
-    gan.train_pair(fresh, codes_of(real), config, tmp_path / "parts", reals=(lambda index: real[index], 16))
+        adversarial.train_pair(parts, until_the_third, config, tmp_path / "parts", reals=16, minutes=0)
+    adversarial.train_pair(fresh, turn_of(fresh, real), config, tmp_path / "parts", reals=16)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[name]), name
     assert sorted(path.stem for path in (tmp_path / "parts" / "snapshots").iterdir()) == ["00000008", "00000016"]
-    assert not torch.equal(whole.generator.synthesis.b4.const, gan.Pair(TINY).generator.synthesis.b4.const)
+    assert not torch.equal(whole.generator.synthesis.b4.const, gan.fresh(TINY).generator.synthesis.b4.const)
 
 
 def test_a_discriminator_learns_to_tell_and_a_generator_to_please(tmp_path) -> None:
     """A few updates on flat bright pictures: the mean of new images moves towards theirs, without any anchor."""
     chosen = TINY.replace(size=8, widths=(8, 8))
-    pair, config = gan.Pair(chosen), Adversarial(steps=40, batch=8, lr=0.01, r1=0.01, anchor=0.0)
+    pair, config = gan.fresh(chosen), Adversarial(steps=40, batch=8, lr=0.01, r1=0.01, anchor=0.0)
     bright = torch.full((4, 3, 8, 8), 0.8)
     z = torch.randn(16, 8, generator=torch.Generator().manual_seed(9))
 
@@ -250,7 +274,7 @@ def test_a_discriminator_learns_to_tell_and_a_generator_to_please(tmp_path) -> N
             return pair.generator(pair.generator.mapping(z)[:, None].expand(-1, 4, -1)).mean().item()
 
     before = mean()
-    gan.train_pair(pair, codes_of(pictures()[:, :, :8, :8]), config, tmp_path, reals=(lambda index: bright[index], 4))
+    adversarial.train_pair(pair, turn_of(pair, bright, side=8), config, tmp_path, reals=4)
     assert abs(mean() - 0.8) < abs(before - 0.8)
 
 

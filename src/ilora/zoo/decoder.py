@@ -12,13 +12,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ilora.generators.inversion import Encoder, distance
 from ilora.generators.stylegan2 import Synthesis2
-from ilora.generators.stylegan_layers import EPSILON, Mapping
+from ilora.generators.stylegan_layers import Mapping
 from ilora.records import Image
+from ilora.zoo.adversarial import Pair, train_pair
+from ilora.zoo.discriminator import Discriminator
 from ilora.zoo.loop import train
 from ilora.zoo.pictures import Pictures
 from ilora.zoo.recipes import GanRecipe
@@ -42,6 +44,11 @@ class Components:
         """One style a picture: of zero mean and unit covariance over the pictures that the components are of."""
         small = F.avg_pool2d(images, images.shape[-1] // self.side).flatten(1)  # [b, 3 side side]
         return (small - self.mean) @ self.axes
+
+    def paint(self, style: Float[Tensor, "b d"]) -> Image:
+        """The small picture that a style stands for."""
+        flat = self.mean + style @ (self.axes / self.axes.square().sum(0)).T  # [b, 3 side side]
+        return flat.unflatten(1, (3, self.side, self.side))
 
 
 def components(pictures: Pictures, side: int, count: int, *, device: str | torch.device = "cpu") -> Components:
@@ -95,21 +102,36 @@ def train_decoder(
     return train(synthesis, loss, chosen.decoder, folder)
 
 
-def train_mapping(mapping: Mapping, chosen: GanRecipe, folder: Path) -> Mapping:
-    """Teach a fresh mapping network to leave noise as it is: styles of unit covariance, as those of pictures.
+def train_prior(
+    mapping: Mapping,
+    chosen: GanRecipe,
+    folder: Path,
+    *,
+    codes: Components,
+    reals: tuple[Callable[[Tensor], Image], int],
+) -> None:
+    """Teach a mapping network to draw styles like those of pictures, against a discriminator of what they stand for.
+
+    Components are a picture's, so small pictures are judged, not styles, and no generator is needed: 20 times as fast.
 
     Args:
-        mapping: trained in place; noise and styles are of the same width.
-        folder: what ``ilora.zoo.loop.train`` writes.
+        mapping: fresh; trained in place.
+        folder: what ``ilora.zoo.adversarial.train_pair`` writes.
+        reals: pictures by number, and how many there are.
     """
-    device = mapping.w_avg.device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.prior.seed)
+        judge = Discriminator(chosen.prior_widths, group=chosen.group).to(codes.mean.device)
 
-    def loss(_: int, numbers: torch.Generator) -> Float[Tensor, ""]:
-        z = torch.randn(chosen.identity.batch, mapping.shape.z, generator=numbers).to(device)
-        unit = z * (z.square().mean(1, keepdim=True) + EPSILON).rsqrt()  # a mapping sees no more of it
-        return (mapping(z) - unit).square().mean()
+    def turn(index: Int[Tensor, " b"], numbers: torch.Generator) -> tuple[Image, Image]:
+        style = codes.style(mirrored(reals[0](index), numbers))
+        z = torch.randn(len(index), mapping.shape.z, generator=numbers).to(style)
+        both = torch.cat([style, mapping(z)])
+        both = both + chosen.style_noise * torch.randn(both.shape, generator=numbers).to(style)
+        real, painted = codes.paint(both).chunk(2)
+        return real, painted
 
-    return train(mapping, loss, chosen.identity, folder)
+    train_pair(Pair(mapping, judge), turn, chosen.prior, folder, reals=reals[1])
 
 
 def train_eye(

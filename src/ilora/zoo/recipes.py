@@ -69,8 +69,8 @@ class Adversarial(Configuration):
     """One resumable training of a generator against a discriminator, both with Adam (betas 0 and 0.99).
 
     The loss is the non-saturating one (Goodfellow et al. 2014, sec. 3), with R1 (Mescheder et al. 2018, arXiv
-    1801.04406) at every ``lazy``-th update (Karras et al. 2020, arXiv 1912.04958, sec. 3.1). Half of the images that a
-    discriminator judges are real ones painted again, which must stay close to them (Larsen et al. 2016, arXiv
+    1801.04406) at every ``lazy``-th update (Karras et al. 2020, arXiv 1912.04958, sec. 3.1). Where the first half of
+    the painted images are real ones painted again, they must stay close to them, too (Larsen et al. 2016, arXiv
     1512.09300).
     """
 
@@ -80,7 +80,7 @@ class Adversarial(Configuration):
     r1: float = 0.05  # weight gamma; 0.0002 side^2 / batch, the rule of thumb of StyleGAN 2-ADA
     lazy: int = 16  # updates between two that count R1, then ``lazy``-fold
     ahead: int = 0  # first updates, in which the discriminator alone learns
-    anchor: float = 10.0  # weight of the distance between real images and those painted again
+    anchor: float = 10.0  # weight of the distance between the first half of an update's real and painted images
     ema: float = 0.995  # decay of the averaged weights that are shipped
     seed: int = 0
     snapshots: tuple[int, ...] = ()  # steps after which the averaged weights are kept; the last step's always are
@@ -98,14 +98,17 @@ class GanRecipe(Recipe):
     mapping: int = 4  # layers
     widths: tuple[int, ...] = (160, 160, 96, 48, 24)  # channels at 4 px, 8 px, ..., of generator and discriminator
 
-    # First it is a decoder of principal components, which are its styles; noise is mapped to styles like these.
+    # First it is a decoder of principal components, which are its styles.
     small: int = 16  # side of the pictures whose components these are [px]
     decoder: Training = field(default_factory=lambda: Training(steps=5200, batch=16, lr=2e-3, warmup=50, ema=0.998))
     growth: tuple[int, ...] = (2687, 4000)  # updates after which the side doubles; it begins so much smaller
     style_noise: float = 0.2  # standard deviation added to styles of unit variance, so that neighbours paint alike
-    identity: Training = field(default_factory=lambda: Training(steps=3000, batch=512, lr=5e-3, ema=0.99))
 
-    # Then it learns against a discriminator.
+    # Then the mapping learns to draw such components, against a discriminator of small pictures.
+    prior_widths: tuple[int, ...] = (128, 64, 32)  # of this discriminator, at 4 px, 8 px, ...
+    prior: Adversarial = field(default_factory=lambda: Adversarial(steps=2500, batch=64, r1=0.01, anchor=0.0))
+
+    # Then all of it learns against a discriminator.
     group: int = 4  # images that the discriminator compares with each other
     gan: Adversarial = field(
         default_factory=lambda: Adversarial(steps=1500, ahead=100, snapshots=(100, 300, 600, 1000))
