@@ -192,7 +192,7 @@ def test_a_prior_learns_where_pictures_are(tmp_path) -> None:
             return (mapping(z)[:, -1] < side.median()).float().mean().item()
 
     before = drawn()
-    decoder.train_prior(mapping, chosen, tmp_path, codes=codes, reals=(lambda index: few[index], 8))
+    decoder.train_prior(mapping, chosen, tmp_path, codes=codes, reals=(lambda index: few[index], len(few)))
     assert before < 0.5 < drawn()
 
 
