@@ -208,9 +208,10 @@ def test_an_encoder_begins_with_components(tmp_path) -> None:
     codes = codes_of(real)
     encoder = gan.Encoder(gan.encoder_shape(TINY))
     chosen = TINY.replace(eye=Training(steps=60, batch=8, lr=5e-3, warmup=1, ema=0.9))
-    decoder.train_eye(encoder, chosen, tmp_path, codes=codes, reals=(lambda index: real[index], 16))
+    mean = torch.linspace(-1, 1, 8)
+    decoder.train_eye(encoder, chosen, tmp_path, codes=codes, mean=mean, reals=(lambda index: real[index], 16))
     with torch.no_grad():
-        off = encoder(real) - codes.style(real)[:, None]  # [16, 8 styles, 8]
+        off = mean + encoder(real) - codes.style(real)[:, None]  # [16, 8 styles, 8]
     assert off.square().mean((0, 2)).max() < 0.8  # of unit variance: every layer's style is under way
 
 

@@ -140,6 +140,7 @@ def train_eye(
     folder: Path,
     *,
     codes: Components,
+    mean: Float[Tensor, " d"],
     reals: tuple[Callable[[Tensor], Image], int],
 ) -> Encoder:
     """Let an encoder of real pictures begin with their components, a style for all layers: the generator sleeps.
@@ -147,13 +148,14 @@ def train_eye(
     Args:
         encoder: fresh; trained in place.
         folder: what ``ilora.zoo.loop.train`` writes.
+        mean: style of the generator, which an encoder's offsets are from.
         reals: pictures by number, and how many there are.
     """
 
     def loss(_: int, numbers: torch.Generator) -> Float[Tensor, ""]:
         index = torch.randint(reals[1], (chosen.eye.batch,), generator=numbers)
         images = mirrored(reals[0](index), numbers)
-        return (encoder(images) - codes.style(images)[:, None]).square().mean()
+        return (mean + encoder(images) - codes.style(images)[:, None]).square().mean()
 
     return train(encoder, loss, chosen.eye, folder)
 

@@ -57,8 +57,10 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
 
     train_pair(pair, turn, chosen.gan, out / "gan", reals=len(shown))
     network = finished(pair.generator).requires_grad_(False)
-    encoder = Encoder(encoder_shape(chosen)).to(device)
-    train_eye(encoder, chosen, out / "eye", codes=codes, reals=reals)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.encoder.seed)
+        encoder = Encoder(encoder_shape(chosen)).to(device)
+    train_eye(encoder, chosen, out / "eye", codes=codes, mean=network.mapping.w_avg, reals=reals)
     train_encoder(encoder, network, chosen.encoder, out / "encoder", reals=reals)
     return assemble(chosen, network, encoder, out / "generator")
 
