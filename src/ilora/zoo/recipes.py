@@ -106,19 +106,19 @@ class GanRecipe(Recipe):
 
     # Then the mapping learns to draw such components, against a discriminator of small pictures.
     prior_widths: tuple[int, ...] = (128, 64, 32)  # of this discriminator, at 4 px, 8 px, ...
-    prior: Adversarial = field(default_factory=lambda: Adversarial(steps=2500, batch=64, r1=0.01, anchor=0.0))
+    prior: Adversarial = field(default_factory=lambda: Adversarial(steps=1800, batch=64, r1=0.01, anchor=0.0))
 
     # Then all of it learns against a discriminator.
     group: int = 4  # images that the discriminator compares with each other
     gan: Adversarial = field(
-        default_factory=lambda: Adversarial(steps=1500, ahead=100, snapshots=(100, 300, 600, 1000))
+        default_factory=lambda: Adversarial(steps=1200, ahead=100, snapshots=(100, 300, 600, 900))
     )
 
     # Last the encoder of real pictures, which begins with their components.
     encoder_width: int = 24
     encoder_features: int = 192
-    eye: Training = field(default_factory=lambda: Training(steps=500, batch=32, lr=1e-3, warmup=50, ema=0.99))
-    encoder: Training = field(default_factory=lambda: Training(steps=450, batch=16, lr=1e-3, warmup=50, ema=0.99))
+    eye: Training = field(default_factory=lambda: Training(steps=350, batch=32, lr=1e-3, warmup=50, ema=0.99))
+    encoder: Training = field(default_factory=lambda: Training(steps=350, batch=16, lr=1e-3, warmup=50, ema=0.99))
     refinement: int = 50  # steps of descent after the encoder, when a picture is encoded
 
 
