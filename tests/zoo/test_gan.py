@@ -240,6 +240,16 @@ def test_the_discriminator_learns_ahead(tmp_path) -> None:
         assert same == (name.startswith("generator.") or "taps" in name), name
 
 
+def test_noise_stays_as_it_is(tmp_path) -> None:
+    """All of the generator learns, but for the strength of its noise."""
+    real, pair = pictures(), gan.fresh(TINY)
+    before = {name: value.clone() for name, value in pair.generator.named_parameters()}
+    gan.still(pair.generator)
+    adversarial.train_pair(pair, turn_of(pair, real), TINY.gan.replace(ahead=0), tmp_path, reals=16)
+    for name, value in pair.generator.named_parameters():
+        assert torch.equal(value, before[name]) == name.endswith("noise_strength"), name
+
+
 def test_a_stopped_training_ends_with_the_same_bits(tmp_path) -> None:
     real, config = pictures(), TINY.gan.replace(snapshots=(2,))
     whole, parts, fresh = (gan.fresh(TINY) for _ in range(3))

@@ -139,9 +139,9 @@ def equalised(pair: nn.Module, lr: float) -> tuple[dict[str, nn.Parameter], torc
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
-    """One step of the parameters of ``module`` alone."""
+    """One step of the parameters of ``module`` that learn, and of no others."""
     optimizer.zero_grad(set_to_none=True)
-    values = list(module.parameters())
+    values = [value for value in module.parameters() if value.requires_grad]
     for value, gradient in zip(values, torch.autograd.grad(loss, values, allow_unused=True), strict=True):
         value.grad = gradient
     optimizer.step()

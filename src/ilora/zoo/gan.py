@@ -49,6 +49,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
     pair, reals = fresh(chosen).to(device), (images, len(shown))
     codes = components(shown, chosen.small, chosen.style, device=device)
     train_decoder(pair.generator.synthesis, chosen, out / "decoder", codes=codes, reals=reals)
+    still(pair.generator)
     train_prior(pair.generator.mapping, chosen, out / "prior", codes=codes, reals=reals)
 
     def turn(index: Int[Tensor, " b"], numbers: torch.Generator) -> tuple[Image, Image]:
@@ -72,6 +73,14 @@ def fresh(chosen: GanRecipe) -> Pair:
         torch.manual_seed(chosen.gan.seed)
         generator = StyleGAN2(Shape2(widths=chosen.widths, mapping=mapping))
         return Pair(generator, Discriminator(chosen.widths, group=chosen.group))
+
+
+def still(network: StyleGAN2) -> None:
+    """Freeze the strength of the noise: rendered pictures have none, and against a discriminator specks of noise would
+    stand for the detail that is missing."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.requires_grad_(False)
 
 
 def paint(network: StyleGAN2, codes: Components, images: Image, numbers: torch.Generator) -> Image:

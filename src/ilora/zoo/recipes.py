@@ -111,7 +111,7 @@ class GanRecipe(Recipe):
     # Then all of it learns against a discriminator.
     group: int = 4  # images that the discriminator compares with each other
     gan: Adversarial = field(
-        default_factory=lambda: Adversarial(steps=1200, ahead=100, snapshots=(100, 300, 600, 900))
+        default_factory=lambda: Adversarial(steps=450, lr=1e-3, ahead=100, anchor=30.0, snapshots=(100, 200, 300))
     )
 
     # Last the encoder of real pictures, which begins with their components.
