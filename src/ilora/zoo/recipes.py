@@ -111,14 +111,14 @@ class GanRecipe(Recipe):
     # Then all of it learns against a discriminator.
     group: int = 4  # images that the discriminator compares with each other
     gan: Adversarial = field(
-        default_factory=lambda: Adversarial(steps=450, lr=1e-3, ahead=100, anchor=30.0, snapshots=(100, 200, 300))
+        default_factory=lambda: Adversarial(steps=200, lr=1e-3, ahead=100, anchor=30.0, snapshots=(100,))
     )
 
     # Last the encoder of real pictures, which begins with their components.
     encoder_width: int = 24
     encoder_features: int = 192
-    eye: Training = field(default_factory=lambda: Training(steps=350, batch=32, lr=1e-3, warmup=50, ema=0.99))
-    encoder: Training = field(default_factory=lambda: Training(steps=350, batch=16, lr=1e-3, warmup=50, ema=0.99))
+    eye: Training = field(default_factory=lambda: Training(steps=300, batch=32, lr=1e-3, warmup=50, ema=0.99))
+    encoder: Training = field(default_factory=lambda: Training(steps=300, batch=16, lr=1e-3, warmup=50, ema=0.99))
     refinement: int = 50  # steps of descent after the encoder, when a picture is encoded
 
 
