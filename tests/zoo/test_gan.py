@@ -180,7 +180,7 @@ def test_a_decoder_learns_to_paint_pictures_again(tmp_path) -> None:
 
 def test_a_prior_learns_where_pictures_are(tmp_path) -> None:
     """Pictures all of whose styles lie on one side: after some updates most styles drawn lie there, too."""
-    real = pictures()
+    real = (pictures() + pictures().flip(3)) / 2  # their mirror images are the same
     codes = codes_of(real)
     chosen = TINY.replace(prior=Adversarial(steps=60, batch=8, lr=0.01, r1=0.01, anchor=0.0), style_noise=0.05)
     mapping, z = gan.fresh(TINY).generator.mapping, torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
