@@ -112,7 +112,7 @@ def train_prior(
 ) -> None:
     """Teach a mapping network to draw styles like those of pictures, against a discriminator of what they stand for.
 
-    Components are a picture's, so small pictures are judged, not styles, and no generator is needed: 20 times as fast.
+    Components are a picture's, so small pictures are judged, not styles, and no generator has to run.
 
     Args:
         mapping: fresh; trained in place.

@@ -36,8 +36,8 @@ class Level(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures to logits; unlike the published one it begins at half the side, with kernels of 4 x 4 pixels: the full
-    side would take twice the time."""
+    """Pictures to logits; unlike the published one it begins at half the side, with kernels of 4 x 4 pixels, to spare
+    the convolutions at the full one."""
 
     def __init__(self, widths: tuple[int, ...], *, group: int) -> None:
         super().__init__()
