@@ -6,6 +6,7 @@ import json
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,15 @@ from torch import nn
 from torch.testing import assert_close
 
 from ilora.generators import load
+from ilora.generators.inversion import EncoderShape
 from ilora.generators.stylegan2 import TAPS
 from ilora.generators.stylegan_layers import Dense
 from ilora.ops.fir import fir
-from ilora.zoo import gan, inverter, quality, recipes
+from ilora.zoo import adversarial, decoder, gan, inverter, quality, recipes
 from ilora.zoo.cards import show
 from ilora.zoo.discriminator import Discriminator, spread
 from ilora.zoo.make import make
+from ilora.zoo.pictures import Pictures
 from ilora.zoo.recipes import Adversarial, GanRecipe, Training
 from tests import tiny_stylegan
 from tests.zoo.test_training import shards  # noqa: F401
@@ -34,10 +37,16 @@ TINY = GanRecipe(
     style=8,
     mapping=2,
     widths=(8, 8, 8, 8),
+    small=8,
+    decoder=Training(steps=3, batch=4, lr=1e-3),
+    growth=(1, 2),
+    prior_widths=(8, 8),
+    prior=Adversarial(steps=2, batch=4, anchor=0.0),
     group=2,
-    gan=Adversarial(steps=4, batch=4, lazy=2),
+    gan=Adversarial(steps=4, batch=4, lazy=2, ahead=1),
     encoder_width=8,
     encoder_features=8,
+    eye=Training(steps=2, batch=4, lr=1e-3),
     encoder=Training(steps=3, batch=4, lr=1e-3),
     refinement=2,
 )
@@ -47,14 +56,19 @@ def pictures(count: int = 16) -> torch.Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_rooms_gan_fits_its_nine_megabytes() -> None:
+def codes_of(images: torch.Tensor, *, side: int = 8, count: int = 8) -> decoder.Components:
+    pixels = (images * 127.5 + 127.5).round().byte()
+    return decoder.components(Pictures(pixels, [""] * len(pixels), [{}] * len(pixels), [0]), side, count)
+
+
+def test_rooms_gan_fits_its_six_megabytes() -> None:
     chosen = recipes.recipe("rooms-gan")
     with torch.device("meta"):
-        generator = gan.Pair(chosen).generator
+        generator = gan.fresh(chosen).generator
         encoder = gan.Encoder(gan.encoder_shape(chosen))
     numbers = sum(value.numel() for part in (generator, encoder) for value in part.state_dict().values())
     assert generator.shape.resolution == chosen.size == 64
-    assert 2 * numbers < 9e6
+    assert 2 * numbers < 6e6
     with pytest.raises(ValueError, match=r"expected a recipe among .*rooms-gan.*, got 'rooms'"):
         recipes.recipe("rooms")
 
@@ -86,7 +100,7 @@ def test_equalised_steps_are_those_of_scaled_weights() -> None:
     weight = nn.Parameter(raw["mapping.0.weight"] / gain)
     bias = nn.Parameter(raw["mapping.0.bias"] / rate)
     theirs = torch.optim.Adam([weight, bias], lr=0.1, betas=(0.0, 0.99), eps=1e-12)
-    _, ours = gan.equalised(net, 0.1)
+    _, ours = adversarial.equalised(net, 0.1)
     ours.param_groups[0]["eps"] = ours.param_groups[1]["eps"] = 1e-12
     x, y = torch.randn(16, 6), torch.randn(16, 5)
     for _ in range(5):
@@ -104,86 +118,181 @@ def test_equalised_steps_are_those_of_scaled_weights() -> None:
 
 def test_r1_is_the_squared_slope_of_the_logits() -> None:
     """The slope itself against finite differences along a random direction."""
-    pair, images = gan.Pair(TINY), pictures(4)
-    with_r1, without = (
-        gan.judge(pair, images.clone(), step, TINY.gan, torch.Generator().manual_seed(1)).detach() for step in (0, 1)
-    )
+    judge, images = gan.fresh(TINY).discriminator, pictures(4)
+    with_r1, without = (adversarial.judge(judge, images, images.flip(0), step, TINY.gan).detach() for step in (0, 1))
     leaf = images.clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(pair.discriminator(leaf).sum(), leaf)
+    (slope,) = torch.autograd.grad(judge(leaf).sum(), leaf)
     with torch.no_grad():
-        exact, way = copy.deepcopy(pair.discriminator).double(), torch.randn(images.shape, dtype=torch.double)
+        exact, way = copy.deepcopy(judge).double(), torch.randn(images.shape, dtype=torch.double)
         ends = [exact(images + sign * 1e-7 * way).sum() for sign in (1, -1)]
     assert_close((ends[0] - ends[1]) / 2e-7, (slope * way).sum(), rtol=1e-3, atol=1e-4)
     expected = TINY.gan.lazy * TINY.gan.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
     assert_close(with_r1 - without, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_mixing_changes_the_fine_layers_of_a_share_of_the_images() -> None:
-    network = gan.Pair(TINY).generator
-    plain = gan.draw(network, 200, 0.0, torch.Generator().manual_seed(0))
-    assert torch.equal(plain, plain[:, :1].expand_as(plain))
-    mixed = gan.draw(network, 200, 0.5, torch.Generator().manual_seed(0))
-    assert torch.equal(mixed[:, 0], plain[:, 0])
-    changed = (mixed != plain).any(2)  # [b, n]
-    assert 0.35 < changed.any(1).float().mean() < 0.65
-    assert (changed.int().diff(dim=1) >= 0).all()  # from some layer on
+def test_components_are_uncorrelated_and_rebuild_what_they_are_of() -> None:
+    """Unit covariance over pictures and mirror images; all components of few pictures lose nothing (numpy's SVD)."""
+    images = (pictures(20) * 127.5 + 127.5).round().div(127.5).sub(1)
+    codes, both = codes_of(images), torch.cat([images, images.flip(3)])
+    style = codes.style(both)
+    assert_close(style.mean(0), torch.zeros(8), atol=1e-4, rtol=0)
+    assert_close(torch.cov(style.T), torch.eye(8), atol=1e-3, rtol=0)
+    small = F.avg_pool2d(both, 4).flatten(1).numpy()
+    spread = np.linalg.svd(small - small.mean(0), compute_uv=False)[:8] / np.sqrt(len(small) - 1)
+    lengths = codes.axes.norm(dim=0).reciprocal().flip(0)
+    assert_close(lengths, torch.from_numpy(spread).float(), rtol=1e-3, atol=0)
+
+
+def test_a_resolution_begins_silent(tmp_path) -> None:
+    """Until a side learns, its image is the smaller one, brought to twice its side by the resampling filter."""
+    real, synthesis = pictures(), gan.fresh(TINY).generator.synthesis
+    before, codes = synthesis.b8.torgb.conv.weight.clone(), codes_of(real)
+
+    def learn(steps: int, growth: tuple[int, ...]) -> None:
+        chosen = TINY.replace(decoder=TINY.decoder.replace(steps=steps), growth=growth)
+        folder = tmp_path / str(growth)
+        decoder.train_decoder(synthesis, chosen, folder, codes=codes, reals=(lambda index: real[index], 16))
+
+    learn(2, (2, 2))
+    styles, painted = codes.style(real[:2])[:, None].expand(-1, 8, -1), []
+    for synthesis.levels in (2, 3, 4):
+        painted.append(synthesis(styles))
+    assert painted[0].std() > 0 and not torch.equal(before, synthesis.b8.torgb.conv.weight)
+    for small, image in itertools.pairwise(painted):
+        assert_close(image, fir(small, torch.tensor(TAPS), up=2, padding=(2, 1, 2, 1), gain=4))
+    learn(3, (1, 1))
+    assert synthesis.levels == 4 and synthesis.b32.torgb.conv.weight.abs().max() > 0
+
+
+def test_a_decoder_learns_to_paint_pictures_again(tmp_path) -> None:
+    """Four flat pictures of unlike colours: each is painted again closer to itself than to the others."""
+    real = torch.tensor([[0.9, 0, 0], [-0.9, 0, 0], [0, 0.7, 0], [0, -0.7, 0.5]]).view(4, 3, 1, 1).expand(-1, -1, 8, 8)
+    schedule = Training(steps=120, batch=8, lr=0.01, warmup=1, ema=0.9)
+    chosen = TINY.replace(size=8, style=3, noise=3, widths=(8, 8), growth=(40,), decoder=schedule)
+    codes = codes_of(real, count=3)
+    synthesis = decoder.train_decoder(
+        gan.fresh(chosen).generator.synthesis, chosen, tmp_path, codes=codes, reals=(lambda index: real[index], 4)
+    )
+    with torch.no_grad():
+        painted = synthesis(codes.style(real)[:, None].expand(-1, 4, -1))
+    assert torch.equal(torch.cdist(painted.flatten(1), real.flatten(1)).argmin(1), torch.arange(4))
+
+
+def test_a_prior_learns_where_pictures_are(tmp_path) -> None:
+    """Pictures all of whose styles lie on one side: after some updates most styles drawn lie there, too."""
+    real = (pictures() + pictures().flip(3)) / 2  # their mirror images are the same
+    codes = codes_of(real)
+    chosen = TINY.replace(prior=Adversarial(steps=60, batch=8, lr=0.01, r1=0.01, anchor=0.0), style_noise=0.05)
+    mapping, z = gan.fresh(TINY).generator.mapping, torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    side = codes.style(real)[:, -1]
+    few = real[side < side.median()]
+
+    def drawn() -> float:
+        with torch.no_grad():
+            return (mapping(z)[:, -1] < side.median()).float().mean().item()
+
+    before = drawn()
+    decoder.train_prior(mapping, chosen, tmp_path, codes=codes, reals=(lambda index: few[index], len(few)))
+    assert before < 0.5 < drawn()
+
+
+def test_styles_are_painted_as_the_pictures_that_they_are_of() -> None:
+    """As many components as a space of small pictures has: back and forth is the identity."""
+    real = pictures(16)
+    codes = codes_of(real, side=2, count=12)
+    assert_close(codes.paint(codes.style(real)), F.avg_pool2d(real, 16), atol=1e-3, rtol=0)
+
+
+def test_an_encoder_begins_with_components(tmp_path) -> None:
+    real = pictures()
+    codes = codes_of(real)
+    encoder = gan.Encoder(gan.encoder_shape(TINY))
+    chosen = TINY.replace(eye=Training(steps=60, batch=8, lr=5e-3, warmup=1, ema=0.9))
+    mean = torch.linspace(-1, 1, 8)
+    decoder.train_eye(encoder, chosen, tmp_path, codes=codes, mean=mean, reals=(lambda index: real[index], 16))
+    with torch.no_grad():
+        off = mean + encoder(real) - codes.style(real)[:, None]  # [16, 8 styles, 8]
+    assert off.square().mean((0, 2)).max() < 0.8  # of unit variance: every layer's style is under way
+
+
+def turn_of(pair: adversarial.Pair, real: torch.Tensor, *, side: int = 32) -> adversarial.Turn:
+    codes = codes_of(pictures()[:, :, :side, :side])
+    return lambda index, numbers: (real[index], gan.paint(pair.generator, codes, real[index], numbers))
+
+
+def test_half_of_the_fakes_are_real_pictures_painted_again() -> None:
+    pair, images = gan.fresh(TINY), pictures(4)
+    codes = codes_of(pictures())
+    painted, other = (
+        gan.paint(pair.generator, codes, seen, torch.Generator().manual_seed(2))
+        for seen in (images, torch.cat([-images[:2], images[2:]]))
+    )
+    assert torch.equal(painted[2:], other[2:])
+    assert (painted[:2] - other[:2]).abs().amax((1, 2, 3)).min() > 1e-3
+
+
+def test_the_discriminator_learns_ahead(tmp_path) -> None:
+    real, fresh, pair = pictures(), gan.fresh(TINY), gan.fresh(TINY)
+    config = TINY.gan.replace(steps=2, ahead=2)
+    adversarial.train_pair(pair, turn_of(pair, real), config, tmp_path, reals=16)
+    for name, value in fresh.state_dict().items():
+        same = torch.equal(value, pair.state_dict()[name])
+        assert same == (name.startswith("generator.") or "taps" in name), name
+
+
+def test_noise_stays_as_it_is(tmp_path) -> None:
+    """All of the generator learns, but for the strength of its noise."""
+    real, pair = pictures(), gan.fresh(TINY)
+    before = {name: value.clone() for name, value in pair.generator.named_parameters()}
+    gan.still(pair.generator)
+    adversarial.train_pair(pair, turn_of(pair, real), TINY.gan.replace(ahead=0), tmp_path, reals=16)
+    for name, value in pair.generator.named_parameters():
+        assert torch.equal(value, before[name]) == name.endswith("noise_strength"), name
 
 
 def test_a_stopped_training_ends_with_the_same_bits(tmp_path) -> None:
-    real, config = pictures(), TINY.gan.replace(snapshots=(2,), growth=(1, 3))  # stopped between two growths
-    whole, parts, fresh = (gan.Pair(TINY) for _ in range(3))
-    gan.train_pair(whole, (lambda index: real[index], 16), config, tmp_path / "whole")
+    real, config = pictures(), TINY.gan.replace(snapshots=(2,))
+    whole, parts, fresh = (gan.fresh(TINY) for _ in range(3))
+    adversarial.train_pair(whole, turn_of(whole, real), config, tmp_path / "whole", reals=16)
 
-    def until_the_third(index: torch.Tensor) -> torch.Tensor:
+    turn = turn_of(parts, real)
+
+    def until_the_third(index: torch.Tensor, numbers: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         until_the_third.calls += 1
         if until_the_third.calls == 3:
             raise KeyboardInterrupt
-        return real[index]
+        return turn(index, numbers)
 
     until_the_third.calls = 0
     with pytest.raises(KeyboardInterrupt):
-        gan.train_pair(parts, (until_the_third, 16), config, tmp_path / "parts", minutes=0)
-    gan.train_pair(fresh, (lambda index: real[index], 16), config, tmp_path / "parts")
+        adversarial.train_pair(parts, until_the_third, config, tmp_path / "parts", reals=16, minutes=0)
+    adversarial.train_pair(fresh, turn_of(fresh, real), config, tmp_path / "parts", reals=16)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[name]), name
     assert sorted(path.stem for path in (tmp_path / "parts" / "snapshots").iterdir()) == ["00000008", "00000016"]
-    assert not torch.equal(whole.generator.synthesis.b4.const, gan.Pair(TINY).generator.synthesis.b4.const)
-
-
-def test_a_grown_resolution_begins_silent() -> None:
-    """Before its first update the full image is the smaller one, brought to twice its side by the resampling filter."""
-    config = TINY.gan.replace(growth=(2, 3))
-    network = (pair := gan.Pair(TINY.replace(gan=config))).generator
-    styles, painted = gan.draw(network, 2, 0.0, torch.Generator().manual_seed(0)), []
-    for step, smaller in ((1, 4), (2, 2), (3, 1)):
-        assert pair.grown(step, config) == smaller
-        painted.append(network(styles))
-        assert painted[-1].shape == (2, 3, 32 // smaller, 32 // smaller)
-        assert pair.discriminator(painted[-1]).shape == (2,)
-    assert painted[0].std() > 0
-    for before, after in itertools.pairwise(painted):
-        twice = fir(before, torch.tensor(TAPS), up=2, padding=(2, 1, 2, 1), gain=4)
-        assert_close(after, twice)
+    assert not torch.equal(whole.generator.synthesis.b4.const, gan.fresh(TINY).generator.synthesis.b4.const)
 
 
 def test_a_discriminator_learns_to_tell_and_a_generator_to_please(tmp_path) -> None:
-    """A few updates on flat bright pictures: the generator's mean moves towards theirs."""
-    pair, config = gan.Pair(TINY.replace(size=8, widths=(8, 8))), Adversarial(steps=40, batch=4, lr=0.01, r1=0.01)
+    """A few updates on flat bright pictures: the mean of new images moves towards theirs, without any anchor."""
+    chosen = TINY.replace(size=8, widths=(8, 8))
+    pair, config = gan.fresh(chosen), Adversarial(steps=40, batch=8, lr=0.01, r1=0.01, anchor=0.0)
     bright = torch.full((4, 3, 8, 8), 0.8)
+    z = torch.randn(16, 8, generator=torch.Generator().manual_seed(9))
 
     def mean() -> float:
         with torch.no_grad():
-            return pair.generator(gan.draw(pair.generator, 16, 0.0, torch.Generator().manual_seed(9))).mean().item()
+            return pair.generator(pair.generator.mapping(z)[:, None].expand(-1, 4, -1)).mean().item()
 
     before = mean()
-    gan.train_pair(pair, (lambda index: bright[index], 4), config, tmp_path)
+    adversarial.train_pair(pair, turn_of(pair, bright, side=8), config, tmp_path, reals=4)
     assert abs(mean() - 0.8) < abs(before - 0.8)
 
 
 def test_an_encoder_learns_the_styles_of_its_generator(tmp_path) -> None:
     folder = tiny_stylegan.write_stylegan2(tmp_path / "gan", encoder=False)
     network = load(str(folder)).network
-    encoder = gan.Encoder(gan.EncoderShape(styles=8, w=16, side=16, width=8, features=64))
+    encoder = gan.Encoder(EncoderShape(styles=8, w=16, side=16, width=8, features=64))
     inverter.train_encoder(encoder, network, Training(steps=20, batch=8, lr=4e-3, warmup=1, ema=0.5), tmp_path / "log")
     rows = [json.loads(line) for line in (tmp_path / "log" / "log.jsonl").read_text().splitlines()]
     styles = inverter._styles(network, 32, torch.Generator().manual_seed(3))
@@ -214,7 +323,7 @@ def test_from_pictures_to_a_card(shards, tmp_path, monkeypatch) -> None:  # noqa
     assert all(
         math.isfinite(rung[key]) for rung in card["ladder"] for key in ("frechet", "kernel", "sliced_wasserstein")
     )
-    assert card["images_seen"] == {"gan": 16, "encoder": 12}
+    assert card["images_seen"] == {"decoder": 12, "gan": 16, "encoder": 12}
     assert 0 < card["ceiling"]["picture"]["residual"] < 2
     assert (place / "samples.png").is_file()
     generator = load(str(place))
@@ -222,7 +331,7 @@ def test_from_pictures_to_a_card(shards, tmp_path, monkeypatch) -> None:  # noqa
     assert sum(value.numel() for value in generator.network.state_dict().values()) == card["parameters"]["generator"]
 
     monkeypatch.setattr("ilora.zoo.cards.WEIGHTS", place.parent)
-    assert "gan 16, encoder 12" in show("generator")
+    assert "decoder 12, gan 16, encoder 12" in show("generator")
     with pytest.raises(FileExistsError, match="expected an empty folder"):
         make("tiny-gan", tmp_path / "out", pictures=shards)
     assert make("tiny-gan", tmp_path / "out", pictures=shards, resume=True, snapshots=True, device="cpu") == place

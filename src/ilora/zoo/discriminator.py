@@ -36,15 +36,14 @@ class Level(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures to logits; smaller pictures come in at a later level, through colours of their own."""
+    """Pictures to logits; unlike the published one it begins at half the side, with kernels of 4 x 4 pixels, to spare
+    the convolutions at the full one."""
 
     def __init__(self, widths: tuple[int, ...], *, group: int) -> None:
         super().__init__()
         self.group = group
-        self.colours = nn.ModuleList(Kernel(3, width, 1) for width in widths[::-1])  # at the full side, half, ...
-        for kernel in self.colours:
-            nn.init.zeros_(kernel.bias)
-        pairs = zip(widths[:0:-1], widths[-2::-1], strict=True)
+        self.begin, self.begin_bias = Kernel(3, widths[-2], 4, bias=False), nn.Parameter(torch.zeros(widths[-2]))
+        pairs = zip(widths[-2:0:-1], widths[-3::-1], strict=True)
         self.levels = nn.Sequential(*(Level(inputs, outputs) for inputs, outputs in pairs))
         self.last, self.last_bias = (
             Kernel(widths[0] + 1, widths[0], 3, bias=False),
@@ -53,9 +52,9 @@ class Discriminator(nn.Module):
         self.dense, self.out = Dense(16 * widths[0], widths[0]), Dense(widths[0], 1)
 
     def forward(self, images: Image) -> Float[Tensor, " b"]:
-        """One logit a picture of the full side or 2, 4, ... times less; those of a batch see how their group varies."""
-        skipped = len(self.levels) + 2 - int(math.log2(images.shape[-1]))
-        x = self.levels[skipped:](leaky(self.colours[skipped](images)))  # [b, c, 4, 4]
+        """One logit a picture; those of a batch see how their group varies."""
+        x = leaky(F.conv2d(images, self.begin.weight, self.begin_bias, stride=2, padding=1))  # [b, c, h / 2, w / 2]
+        x = self.levels(x)  # [b, c, 4, 4]
         x = torch.cat([x, spread(x, self.group)], dim=1)
         x = leaky(F.conv2d(x, self.last.weight, self.last_bias, padding=1))
         return self.out(leaky(self.dense(x.flatten(1)))).flatten()

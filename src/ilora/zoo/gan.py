@@ -1,31 +1,26 @@
-"""Train a StyleGAN 2 from pictures to a shipped folder: generator, then the encoder of real pictures; resumable."""
+"""Train a StyleGAN 2 from pictures to a shipped folder, resumable: as a decoder, against a discriminator, and last the
+encoder of real pictures."""
 
-import math
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Int
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ilora import tensors
 from ilora.generators import stylegan_files
 from ilora.generators.inversion import Encoder, EncoderShape
 from ilora.generators.stylegan2 import Shape2, StyleGAN2
-from ilora.generators.stylegan_layers import MappingShape, Styles
+from ilora.generators.stylegan_layers import MappingShape
 from ilora.records import Image
-from ilora.run import append, cut, interruption, load_checkpoint, progress, save_checkpoint
+from ilora.zoo.adversarial import Pair, train_pair
+from ilora.zoo.decoder import Components, components, mirrored, train_decoder, train_eye, train_prior
 from ilora.zoo.discriminator import Discriminator
 from ilora.zoo.inverter import train_encoder
-from ilora.zoo.loop import MINUTES, REPORT
 from ilora.zoo.pictures import read_pictures
-from ilora.zoo.recipes import Adversarial, GanRecipe, recipe
+from ilora.zoo.recipes import GanRecipe, recipe
 from ilora.zoo.train import claim
 
-SLOW = 0.01  # learning rate of the mapping, as a share of the others'
 MEAN = 16_384  # draws that the mean style is taken over
 
 
@@ -48,154 +43,52 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
     claim(chosen, out)
     shown, _ = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
 
-    def reals(index: Tensor) -> Image:
+    def images(index: Tensor) -> Image:
         return shown.images(index).to(device)
 
-    pair = Pair(chosen).to(device)
-    train_pair(pair, (reals, len(shown)), chosen.gan, out / "gan")
+    pair, reals = fresh(chosen).to(device), (images, len(shown))
+    codes = components(shown, chosen.small, chosen.style, device=device)
+    train_decoder(pair.generator.synthesis, chosen, out / "decoder", codes=codes, reals=reals)
+    still(pair.generator)
+    train_prior(pair.generator.mapping, chosen, out / "prior", codes=codes, reals=reals)
+
+    def turn(index: Int[Tensor, " b"], numbers: torch.Generator) -> tuple[Image, Image]:
+        seen = mirrored(images(index), numbers)
+        return seen, paint(pair.generator, codes, seen, numbers)
+
+    train_pair(pair, turn, chosen.gan, out / "gan", reals=len(shown))
     network = finished(pair.generator).requires_grad_(False)
-    encoder = Encoder(encoder_shape(chosen)).to(device)
-    train_encoder(encoder, network, chosen.encoder, out / "encoder", reals=(reals, len(shown)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.encoder.seed)
+        encoder = Encoder(encoder_shape(chosen)).to(device)
+    train_eye(encoder, chosen, out / "eye", codes=codes, mean=network.mapping.w_avg, reals=reals)
+    train_encoder(encoder, network, chosen.encoder, out / "encoder", reals=reals)
     return assemble(chosen, network, encoder, out / "generator")
 
 
-class Pair(nn.Module):
-    """Generator and discriminator, drawn by the recipe's seed.
-
-    Resolutions that the generator grows into begin silent: until they are trained it paints what those before them do.
-    """
-
-    def __init__(self, chosen: GanRecipe) -> None:
-        super().__init__()
-        mapping = MappingShape(z=chosen.noise, w=chosen.style, layers=chosen.mapping)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(chosen.gan.seed)
-            self.generator = StyleGAN2(Shape2(widths=chosen.widths, mapping=mapping))
-            self.discriminator = Discriminator(chosen.widths, group=chosen.group)
-        for level in range(len(chosen.widths) - len(chosen.gan.growth), len(chosen.widths)):
-            nn.init.zeros_(self.generator.synthesis.get_submodule(f"b{4 * 2**level}").torgb.conv.weight)
-
-    def grown(self, step: int, config: Adversarial) -> int:
-        """Let the generator paint at the side of an update; returns how many times smaller than its own that is."""
-        ahead = sum(step < growth for growth in config.growth)
-        self.generator.synthesis.levels = len(self.generator.shape.widths) - ahead
-        return 2**ahead
+def fresh(chosen: GanRecipe) -> Pair:
+    """Generator and discriminator, drawn by the recipe's seed."""
+    mapping = MappingShape(z=chosen.noise, w=chosen.style, layers=chosen.mapping)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.gan.seed)
+        generator = StyleGAN2(Shape2(widths=chosen.widths, mapping=mapping))
+        return Pair(generator, Discriminator(chosen.widths, group=chosen.group))
 
 
-def train_pair(
-    pair: Pair,
-    reals: tuple[Callable[[Tensor], Image], int],
-    config: Adversarial,
-    folder: Path,
-    *,
-    minutes: float = MINUTES,
-) -> None:
-    """Train generator and discriminator in turn and leave the averaged weights in the generator.
-
-    The random numbers of an update depend on the seed and its number only, so a stopped training goes on where it was.
-
-    Args:
-        reals: pictures by number, and how many there are.
-        folder: ``checkpoint.safetensors`` to go on from, ``log.jsonl``, ``snapshots/{images}.safetensors``.
-        minutes: between checkpoints.
-
-    Raises:
-        FloatingPointError: a loss is not finite.
-        KeyboardInterrupt: Ctrl-C; what was done is saved.
-    """
-    parameters, optimizer = equalised(pair, config.lr)
-    own = {name: value for name, value in parameters.items() if name.startswith("generator.")}
-    averaged = {name: value.detach().clone() for name, value in own.items()}
-    checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
-    first = load_checkpoint(checkpoint, parameters, optimizer=optimizer, average=averaged)
-    running = cut(log, first)
-    began = saved = time.monotonic()
-    with interruption() as asked, progress(folder.name, config.steps, done=first) as tell:
-        for step in range(first, config.steps):
-            numbers = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            smaller = pair.grown(step, config)
-
-            # Discriminator.
-            index = torch.randint(reals[1], (config.batch,), generator=numbers)
-            images = F.avg_pool2d(_mirrored(reals[0](index), numbers), smaller)
-            losses = {"discriminator": judge(pair, images, step, config, numbers)}
-            _update(optimizer, losses["discriminator"], pair.discriminator)
-
-            # Generator.
-            fakes = pair.generator(draw(pair.generator, config.batch, config.mixing, numbers), numbers)
-            losses["loss"] = F.softplus(-pair.discriminator(fakes)).mean()
-            _update(optimizer, losses["loss"], pair.generator)
-            decay = min(config.ema, (1 + step) / (10 + step))
-            for name, value in own.items():
-                averaged[name].lerp_(value.detach(), 1 - decay)
-
-            # Report and save.
-            for name, value in losses.items():
-                if not torch.isfinite(value):
-                    raise FloatingPointError(f"the {name} became {value.item()} at step {step}; go on with a lower lr")
-                running[name] = 0.98 * running.get(name, value.item()) + 0.02 * value.item()
-            done, stop = step + 1, asked.is_set()
-            if done % REPORT == 0 or done == config.steps:
-                speed = (done - first) * config.batch / (time.monotonic() - began)
-                rows = {name: running[name] for name in losses}
-                append(log, {"step": done, "images": done * config.batch, **rows, "images_per_second": speed})
-                tell(done, f"loss {running['loss']:.3g}")
-            if done in config.snapshots or done == config.steps:
-                tensors.write(folder / "snapshots" / f"{done * config.batch:08d}.safetensors", averaged, {})
-            if stop or done == config.steps or time.monotonic() - saved > 60 * minutes:
-                save_checkpoint(checkpoint, done, parameters, optimizer=optimizer, average=averaged)
-                saved = time.monotonic()
-            if stop and done < config.steps:
-                raise KeyboardInterrupt(f"stopped after {done} of {config.steps} updates; resume goes on from there")
-    pair.load_state_dict(averaged, strict=False)
+def still(network: StyleGAN2) -> None:
+    """Freeze the strength of the noise: rendered pictures have none, and against a discriminator specks of noise would
+    stand for the detail that is missing."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.requires_grad_(False)
 
 
-def judge(pair: Pair, images: Image, step: int, config: Adversarial, numbers: torch.Generator) -> Float[Tensor, ""]:
-    """The discriminator's loss on real pictures and as many painted ones; R1 on the real ones now and then."""
-    with torch.no_grad():
-        fakes = pair.generator(draw(pair.generator, len(images), config.mixing, numbers), numbers)
-    counts = step % config.lazy == 0
-    images = images.requires_grad_(counts)
-    real = pair.discriminator(images)
-    loss = F.softplus(-real).mean() + F.softplus(pair.discriminator(fakes)).mean()
-    if counts:
-        (slope,) = torch.autograd.grad(real.sum(), images, create_graph=True)  # [b, 3, h, w]
-        loss = loss + config.lazy * config.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
-    return loss
-
-
-def draw(network: StyleGAN2, count: int, mixing: float, numbers: torch.Generator) -> Styles:
-    """Styles of ``count`` new images; a share of them takes another style from a random layer on."""
-    shape, device = network.shape, network.mapping.w_avg.device
-    z = torch.randn(2 * count, shape.mapping.z, generator=numbers)
-    first, second = network.mapping(z.to(device))[:, None].expand(-1, shape.styles, -1).chunk(2)  # [b, n, w] each
-    begin = torch.randint(1, shape.styles, (count,), generator=numbers)
-    begin = torch.where(torch.rand(count, generator=numbers) < mixing, begin, shape.styles)
-    later = (torch.arange(shape.styles) >= begin[:, None]).to(device)[:, :, None]  # [b, n, 1]
-    return torch.where(later, second, first)
-
-
-def equalised(pair: nn.Module, lr: float) -> tuple[dict[str, nn.Parameter], torch.optim.Adam]:
-    """Adam whose steps are those of equalised learning rates (Karras et al. 2018, sec. 4.1), and its parameters in
-    their order.
-
-    There a layer keeps weights of unit variance and multiplies them by a gain at each call. Adam's steps do not depend
-    on the scale of gradients, so that this is the same as effective weights with a learning rate of ``lr`` times the
-    gain.
-    """
-    gains = dict.fromkeys(dict(pair.named_parameters()), 1.0)
-    for name, module in pair.named_modules():
-        slow = SLOW if ".mapping." in f".{name}" else 1.0
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            gains[f"{name}.weight"] = slow / math.sqrt(module.weight[0].numel())
-        if isinstance(module, nn.Linear):
-            gains[f"{name}.bias"] = slow
-    parameters = dict(sorted(pair.named_parameters(), key=lambda item: gains[item[0]]))
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        groups.setdefault(gains[name], []).append(parameter)
-    settings = [{"params": group, "lr": lr * gain} for gain, group in groups.items()]
-    return parameters, torch.optim.Adam(settings, betas=(0.0, 0.99))
+def paint(network: StyleGAN2, codes: Components, images: Image, numbers: torch.Generator) -> Image:
+    """As many images as there are real ones: the first half of those painted again, then new ones."""
+    half = len(images) // 2
+    z = torch.randn(len(images) - half, network.shape.mapping.z, generator=numbers).to(images.device)
+    style = torch.cat([codes.style(images[:half]), network.mapping(z)])  # [b, d]
+    return network(style[:, None].expand(-1, network.shape.styles, -1), numbers)
 
 
 @torch.no_grad()
@@ -231,21 +124,6 @@ def assemble(chosen: GanRecipe, network: nn.Module, encoder: Encoder | None, fol
 def rung(name: str, out: Path | str, snapshot: Path, folder: Path) -> Path:
     """A generator's folder of one snapshot of the ladder that ``train`` left in ``out/gan/snapshots``; no encoder."""
     chosen = recipe(name)
-    pair = Pair(chosen)
+    pair = fresh(chosen)
     pair.load_state_dict(load_file(snapshot), strict=False)
     return assemble(chosen, finished(pair.generator), None, folder)
-
-
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
-    """One step of the parameters of ``module`` alone."""
-    optimizer.zero_grad(set_to_none=True)
-    values = list(module.parameters())
-    for value, gradient in zip(values, torch.autograd.grad(loss, values, allow_unused=True), strict=True):
-        value.grad = gradient
-    optimizer.step()
-
-
-def _mirrored(images: Image, numbers: torch.Generator) -> Image:
-    """Every picture, or its mirror image."""
-    flip = torch.rand(len(images), 1, 1, 1, generator=numbers).to(images.device) < 0.5
-    return torch.where(flip, images.flip(3), images)

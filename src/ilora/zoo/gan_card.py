@@ -12,7 +12,7 @@ from ilora.zoo import quality
 from ilora.zoo.gan import rung
 from ilora.zoo.measure import PAINTED, SHOWN, facts, finished, ladder, sheet
 
-STAGES = ("gan", "encoder")
+STAGES = ("decoder", "gan", "encoder")
 INVERTED = 64  # held-out pictures that are encoded and painted again
 
 

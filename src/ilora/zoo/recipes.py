@@ -69,17 +69,19 @@ class Adversarial(Configuration):
     """One resumable training of a generator against a discriminator, both with Adam (betas 0 and 0.99).
 
     The loss is the non-saturating one (Goodfellow et al. 2014, sec. 3), with R1 (Mescheder et al. 2018, arXiv
-    1801.04406) at every ``lazy``-th update (Karras et al. 2020, arXiv 1912.04958, sec. 3.1).
+    1801.04406) at every ``lazy``-th update (Karras et al. 2020, arXiv 1912.04958, sec. 3.1). Where the first half of
+    the painted images are real ones painted again, they must stay close to them, too (Larsen et al. 2016, arXiv
+    1512.09300).
     """
 
     steps: int
-    growth: tuple[int, ...] = ()  # updates after which the side doubles (Karras et al. 2018); it begins so much smaller
-    batch: int = 64
-    lr: float = 2.5e-3  # of a layer whose weights have unit variance: equalised for the others
-    r1: float = 0.0128  # weight gamma; 0.0002 side^2 / batch, the rule of thumb of StyleGAN 2-ADA
+    batch: int = 16  # real images of an update, and as many painted ones
+    lr: float = 2e-3  # of a layer whose weights have unit variance: equalised for the others
+    r1: float = 0.05  # weight gamma; 0.0002 side^2 / batch, the rule of thumb of StyleGAN 2-ADA
     lazy: int = 16  # updates between two that count R1, then ``lazy``-fold
-    mixing: float = 0.5  # share of the images whose fine layers get another style
-    ema: float = 0.9978  # decay of the averaged weights that are shipped: half in 20,000 images at a batch of 64
+    ahead: int = 0  # first updates, in which the discriminator alone learns
+    anchor: float = 10.0  # weight of the distance between the first half of an update's real and painted images
+    ema: float = 0.995  # decay of the averaged weights that are shipped
     seed: int = 0
     snapshots: tuple[int, ...] = ()  # steps after which the averaged weights are kept; the last step's always are
 
@@ -89,22 +91,34 @@ class GanRecipe(Recipe):
     """A StyleGAN 2 in miniature, with the encoder that finds the styles of real pictures."""
 
     size: int = 64
-    pictures: int = 20_000
 
-    noise: int = 256  # numbers that an image is drawn from
-    style: int = 256
+    # Generator.
+    noise: int = 128  # numbers that an image is drawn from
+    style: int = 128
     mapping: int = 4  # layers
-    widths: tuple[int, ...] = (192, 192, 192, 128, 64)  # channels at 4 px, 8 px, ..., of generator and discriminator
+    widths: tuple[int, ...] = (160, 160, 96, 48, 24)  # channels at 4 px, 8 px, ..., of generator and discriminator
+
+    # First it is a decoder of principal components, which are its styles.
+    small: int = 16  # side of the pictures whose components these are [px]
+    decoder: Training = field(default_factory=lambda: Training(steps=5200, batch=16, lr=2e-3, warmup=50, ema=0.998))
+    growth: tuple[int, ...] = (2687, 4000)  # updates after which the side doubles; it begins so much smaller
+    style_noise: float = 0.2  # standard deviation added to styles of unit variance, so that neighbours paint alike
+
+    # Then the mapping learns to draw such components, against a discriminator of small pictures.
+    prior_widths: tuple[int, ...] = (128, 64, 32)  # of this discriminator, at 4 px, 8 px, ...
+    prior: Adversarial = field(default_factory=lambda: Adversarial(steps=1800, batch=64, r1=0.01, anchor=0.0))
+
+    # Then all of it learns against a discriminator.
     group: int = 4  # images that the discriminator compares with each other
     gan: Adversarial = field(
-        default_factory=lambda: Adversarial(
-            steps=40_000, growth=(8000, 16_000), snapshots=(1000, 3000, 8000, 16_000, 26_000)
-        )
+        default_factory=lambda: Adversarial(steps=200, lr=1e-3, ahead=100, anchor=30.0, snapshots=(100,))
     )
 
+    # Last the encoder of real pictures, which begins with their components.
     encoder_width: int = 24
     encoder_features: int = 192
-    encoder: Training = field(default_factory=lambda: Training(steps=6000, batch=32, lr=1e-3, warmup=200, ema=0.998))
+    eye: Training = field(default_factory=lambda: Training(steps=300, batch=32, lr=1e-3, warmup=50, ema=0.99))
+    encoder: Training = field(default_factory=lambda: Training(steps=300, batch=16, lr=1e-3, warmup=50, ema=0.99))
     refinement: int = 50  # steps of descent after the encoder, when a picture is encoded
 
 
