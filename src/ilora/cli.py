@@ -28,6 +28,7 @@ Ray = Annotated[str | None, typer.Option(help="Work on Ray: auto, or the address
 Workers = Annotated[int, typer.Option(help="Processes on Ray, each with its own copy of the model.", min=1)]
 Column = Annotated[str | None, typer.Option(help="Of pictures in Parquet files, with --ray. Default: the only one.")]
 GENERATOR = "Embedded name, diffusers folder, hub id, checkpoint file, or MODULE:CLASS of your own."
+EMBEDDED = "the embedded; with --quick rooms-diffusion, unless the study compares generators."
 
 
 @app.command()
@@ -194,7 +195,7 @@ def study(
     more: Annotated[list[str] | None, typer.Argument(help="More of --checkpoints.", metavar="[PATH]...")] = None,
     *,
     out: Annotated[Path, typer.Option(help="Folder of points and pages; studies that share it share points.")],
-    generator: Annotated[list[str] | None, typer.Option(help=f"{GENERATOR} Repeatable; default: the embedded.")] = None,
+    generator: Annotated[list[str] | None, typer.Option(help=f"{GENERATOR} Repeatable; default: {EMBEDDED}")] = None,
     intrinsics: Annotated[list[str] | None, typer.Option(help="Names, comma between; default: the study's.")] = None,
     checkpoints: Annotated[list[str] | None, typer.Option(help="For quality: generators, or trainings.")] = None,
     data: Annotated[str, typer.Option(help="'rooms', or a folder.")] = "rooms",

@@ -47,6 +47,15 @@ def named(grid: Sequence[Point]) -> list[tuple[str, str]]:
     return [(point.series, point.at) for point in grid]
 
 
+def test_quick_questions_take_one_generator_unless_they_compare_them() -> None:
+    quick, whole = ask(StudyConfig(quick=True)), ask(StudyConfig())
+    assert quick.generators() == ("rooms-diffusion",)
+    assert quick.generators(across=True) == whole.generators() == ("rooms-ar", "rooms-diffusion", "rooms-gan")
+    for name, count in (("intrinsics", 3), ("families", 3), ("rank", 1), ("labels", 1)):
+        assert len({point.fit.generator for point in question(name).points(quick)}) == count, name
+    assert ask(StudyConfig(quick=True, generators=("toy",))).generators(across=True) == ("toy",)
+
+
 def test_the_grid_of_ranks_by_hand(config: StudyConfig) -> None:
     grid = question("rank").points(ask(config))
     assert named(grid) == [

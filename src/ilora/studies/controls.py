@@ -51,7 +51,7 @@ class Controls:
     def points(self, ask: Ask) -> list[Point]:
         """Every control twice; solved probes and the adapter itself once."""
         grid = []
-        for generator in ask.config.generators:
+        for generator in ask.generators():
             for kind in ask.intrinsics():
                 own = ask.fit(generator, kind, steps=QUICK_STEPS)
                 for name, fields in LEARNT.items():

@@ -23,7 +23,7 @@ class Families:
         return [
             Point(generator, kind, ask.fit(generator, kind, steps=QUICK_STEPS))
             for kind in ask.intrinsics()
-            for generator in ask.config.generators
+            for generator in ask.generators(across=True)
         ]
 
     def answer(self, ask: Ask, cells: Sequence[Cell]) -> Answer:

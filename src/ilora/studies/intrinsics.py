@@ -33,7 +33,7 @@ class Intrinsics:
     def points(self, ask: Ask) -> list[Point]:
         """An adapter and its control for every generator and intrinsic."""
         grid = []
-        for generator in ask.config.generators:
+        for generator in ask.generators(across=True):
             for kind in ask.intrinsics(quick=len(NAMES)):
                 grid.append(Point("adapter", kind, ask.fit(generator, kind, steps=QUICK_STEPS)))
                 grid.append(Point(RANDOM, kind, ask.fit(generator, kind, steps=QUICK_STEPS, random_weights=True)))

@@ -37,7 +37,7 @@ class Layers:
     def points(self, ask: Ask) -> list[Point]:
         """Blocks by time steps, layer types, and the default and random weights beside them."""
         grid = []
-        for generator in ask.config.generators:
+        for generator in ask.generators():
             seen = anatomy(generator)
             for kind in ask.intrinsics():
                 base = ask.fit(generator, kind, steps=STEPS)

@@ -26,7 +26,7 @@ QUICK_STEPS = 50  # updates of a fit with the preset default
 class StudyConfig(Configuration):
     """What a question is asked about."""
 
-    generators: tuple[str, ...] = ()  # names, folders, files or hub ids; none: the embedded ones
+    generators: tuple[str, ...] = ()  # names, folders, files or hub ids; none: see Ask.generators
     intrinsics: tuple[str, ...] = ()  # none: those that the question takes by itself
     checkpoints: tuple[str, ...] = ()  # of one or several trainings, for the question of quality
     data: str = "rooms"
@@ -39,7 +39,7 @@ class StudyConfig(Configuration):
     resamples: int = 10_000  # bootstrap draws
 
     def resolved(self) -> "StudyConfig":
-        """With the values that stand for None and for nothing.
+        """With the values that stand for None.
 
         Raises:
             ValueError: an unknown intrinsic, or a count below 1.
@@ -47,7 +47,6 @@ class StudyConfig(Configuration):
         for name in self.intrinsics:
             intrinsic(name)
         found = {
-            "generators": self.generators or tuple(embedded()),
             "seeds": (QUICK_SEEDS if self.quick else SEEDS) if self.seeds is None else self.seeds,
             "images": QUICK_IMAGES if self.quick and self.images is None else self.images,
         }
@@ -87,6 +86,15 @@ class Ask:
     out: Path
     clock: Clock
     dry_run: bool = False
+
+    def generators(self, *, across: bool = False) -> tuple[str, ...]:
+        """Those that were named; else the embedded ones, with quick the default alone.
+
+        Args:
+            across: the question compares generators, so that the quick grid has them all.
+        """
+        alone = self.config.quick and not across
+        return self.config.generators or ((FitConfig().generator,) if alone else tuple(embedded()))
 
     def intrinsics(self, quick: int = 1) -> tuple[str, ...]:
         """Those that were named; else all four, with quick the first ``quick`` of them."""

@@ -65,7 +65,7 @@ class Recipe:
     def points(self, ask: Ask) -> list[Point]:
         """Both presets, every change that means something to the generator, and both presets with fewer updates."""
         grid = []
-        for generator in ask.config.generators:
+        for generator in ask.generators():
             seen = anatomy(generator)
             for kind in ask.intrinsics():
                 fits = {name: _whole(ask, generator, kind, name) for name in STEPS}

@@ -37,7 +37,7 @@ class Sweep:
     def points(self, ask: Ask) -> list[Point]:
         """Both presets at every value, and random weights with ``default``."""
         grid, values = [], self.quick if ask.config.quick else self.values
-        for generator in ask.config.generators:
+        for generator in ask.generators():
             for kind in ask.intrinsics():
                 for value in values:
                     for name, steps in PRESETS.items():
