@@ -80,6 +80,13 @@ def test_position_by_hand() -> None:
     assert worse.value == -1.0 and worse.low <= worse.value <= worse.high
 
 
+def test_a_control_that_fails_altogether_does_not_stand_for_knowledge() -> None:
+    """Random weights 50 and 70, mean map 10 and 10: the mean map is the blind answer, of whose 9 + 9 are left 1 + 8."""
+    where = position(cell(made([2.0, 9.0])), cell(made([50.0, 70.0], random_weights=True)))
+    assert where.value == pytest.approx(1 - 9 / 18)
+    assert position(cell(made([10.0, 10.0])), cell(made([50.0, 70.0], random_weights=True))).value == 0.0
+
+
 def test_position_is_not_known_where_random_weights_reach_the_ceiling() -> None:
     where = position(cell(made([2.0, 3.0])), cell(made([1.0, 1.0])))
     assert math.isnan(where.value) and verdict(where) == "–"

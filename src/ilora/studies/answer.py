@@ -13,9 +13,9 @@ from ilora.studies.plan import Ask, Point
 GOOD = 0.5  # position above which an intrinsic is recovered well
 MEDIUM = 0.1  # above which there is something of it
 RULE = (
-    "position = (error of random weights - error of the adapter) / (error of random weights - codec ceiling), "
-    f"paired over seeds and images. ✓: its 95 % interval lies above {GOOD}; ~: above {MEDIUM}; ✗: it does not; "
-    "–: not measured, or random weights are as good as the ceiling."
+    "position = (blind error - error of the adapter) / (blind error - codec ceiling), paired over seeds and images; "
+    "blind: the same fit on random weights or the mean training map, whichever is better. ✓: its 95 % interval lies "
+    f"above {GOOD}; ~: above {MEDIUM}; ✗: it does not; –: not measured, or the blind answer is as good as the ceiling."
 )
 
 

@@ -200,16 +200,23 @@ class Position:
 
 
 def position(trained: Cell | None, random: Cell | None) -> Position:
-    """(random - adapter) / (random - ceiling), paired by seed and image; NaN where random weights reach the ceiling."""
+    """(blind - adapter) / (blind - ceiling), paired by seed and image; NaN where the blind answer reaches the ceiling.
+
+    Blind is the better of two answers that know nothing of the scene: the same fit on random weights and the mean
+    training map. A control that fails altogether, such as a random transformer, must not make a mean map look like
+    knowledge.
+    """
     above, below = _paired(trained, random)
     if not above:
         return Position(math.nan, math.nan, math.nan)
     metric = above[0].primary
     ceiling = torch.stack([run.errors["codec_ceiling"][metric] for run in above])  # [s, n]
     ours, theirs = (torch.stack([run.errors[OURS][metric] for run in side]) for side in (above, below))
-    if (theirs - ceiling).nanmean() <= 0:
+    mean = torch.stack([run.errors["mean_map"][metric] for run in above])
+    blind = min(theirs, mean, key=lambda errors: float(errors.nanmean()))
+    if (blind - ceiling).nanmean() <= 0:
         return Position(math.nan, math.nan, math.nan)
-    left = ratio(ours - ceiling, theirs - ceiling, resamples=above[0].resamples, seed=above[0].seed)
+    left = ratio(ours - ceiling, blind - ceiling, resamples=above[0].resamples, seed=above[0].seed)
     return Position(1 - left.value, 1 - left.high, 1 - left.low)
 
 

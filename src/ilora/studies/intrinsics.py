@@ -28,7 +28,7 @@ class Intrinsics:
     name = "intrinsics"
     of_checkpoints = False
     asks = "Which intrinsics does each generator know?"
-    shows = f"Where the adapter's error lies between the same fit on random weights and what the codec allows: {RULE}"
+    shows = f"Where the adapter's error lies between a blind answer and what the codec allows: {RULE}"
 
     def points(self, ask: Ask) -> list[Point]:
         """An adapter and its control for every generator and intrinsic."""
@@ -53,13 +53,14 @@ class Intrinsics:
                 "position": plain(where),
                 "adapter ÷ random weights": plain(share),
             }
-            ceiling, random = number(mine.error("codec_ceiling").mean), words(control.error())
-            cell = (generator, kind, verdict(where), words(where), words(share), random, ceiling, *common(mine))
+            random, mean, ceiling = control.error(), mine.error("mean_map"), mine.error("codec_ceiling")
+            bounds = (words(random), number(mean.mean), number(ceiling.mean))
+            cell = (generator, kind, verdict(where), words(where), words(share), *bounds, *common(mine))
             rows.append(cell)
             marks.append(Bar(f"{kind}, {generator}", generator, where.value, where.low, where.high))
         header = ("generator", "intrinsic", "verdict", "position [95 %]", "÷ random [95 %]", "random weights",
-                  "codec ceiling", *COMMON)  # fmt: skip
-        axis = "position between random weights (0) and codec ceiling (1)"
+                  "mean map", "codec ceiling", *COMMON)  # fmt: skip
+        axis = "position between a blind answer (0) and the codec ceiling (1)"
         lines = {"✓ beyond": GOOD, "~ beyond": MEDIUM}
         figure = Figure("", bars(marks, x=axis, lines=lines), "Each bar with its 95 % interval.")
         return Answer(_sentence(places), Table(header, tuple(rows), RULE), (figure,), findings, (_paper(places),))
