@@ -2,7 +2,6 @@
 logged."""
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ilora import tensors
 from ilora.generators.inversion import distance
 from ilora.records import Image
-from ilora.run import append, cut, interruption, load_checkpoint, progress, save_checkpoint
+from ilora.run import interruption, progress
 from ilora.zoo.discriminator import Discriminator
-from ilora.zoo.loop import MINUTES, REPORT
+from ilora.zoo.loop import MINUTES, Ledger, average
 from ilora.zoo.recipes import Adversarial
 
 Turn = Callable[[Int[Tensor, " b"], torch.Generator], tuple[Image, Image]]
@@ -58,12 +56,9 @@ def train_pair(
     parameters, optimizer = equalised(pair, config.lr)
     own = {name: value for name, value in parameters.items() if name.startswith("generator.")}
     averaged = {name: value.detach().clone() for name, value in own.items()}
-    checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
-    first = load_checkpoint(checkpoint, parameters, optimizer=optimizer, average=averaged)
-    running = cut(log, first)
-    began = saved = time.monotonic()
-    with interruption() as asked, progress(folder.name, config.steps, done=first) as tell:
-        for step in range(first, config.steps):
+    ledger = Ledger(folder, config, parameters, optimizer=optimizer, averaged=averaged, minutes=minutes)
+    with interruption() as asked, progress(folder.name, config.steps, done=ledger.first) as tell:
+        for step in range(ledger.first, config.steps):
             numbers = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
             images, fakes = turn(torch.randint(reals, (config.batch,), generator=numbers), numbers)
 
@@ -76,28 +71,11 @@ def train_pair(
             losses["distance"] = distance(fakes[: config.batch // 2], images[: config.batch // 2]).mean()
             if step >= config.ahead:
                 _update(optimizer, losses["loss"] + config.anchor * losses["distance"], pair.generator)
-            decay = min(config.ema, (1 + step) / (10 + step))
-            for name, value in own.items():
-                averaged[name].lerp_(value.detach(), 1 - decay)
+            average(averaged, own, min(config.ema, (1 + step) / (10 + step)))
 
             # Report and save.
-            for name, value in losses.items():
-                if not torch.isfinite(value):
-                    raise FloatingPointError(f"the {name} became {value.item()} at step {step}; go on with a lower lr")
-                running[name] = 0.98 * running.get(name, value.item()) + 0.02 * value.item()
-            done, stop = step + 1, asked.is_set()
-            if done % REPORT == 0 or done == config.steps:
-                speed = (done - first) * config.batch / (time.monotonic() - began)
-                rows = {name: running[name] for name in losses}
-                append(log, {"step": done, "images": done * config.batch, **rows, "images_per_second": speed})
-                tell(done, f"loss {running['loss']:.3g}")
-            if done in config.snapshots or done == config.steps:
-                tensors.write(folder / "snapshots" / f"{done * config.batch:08d}.safetensors", averaged, {})
-            if stop or done == config.steps or time.monotonic() - saved > 60 * minutes:
-                save_checkpoint(checkpoint, done, parameters, optimizer=optimizer, average=averaged)
-                saved = time.monotonic()
-            if stop and done < config.steps:
-                raise KeyboardInterrupt(f"stopped after {done} of {config.steps} updates; resume goes on from there")
+            ledger.count(losses, step)
+            ledger.close(step + 1, tell, stop=asked.is_set())
     pair.load_state_dict(averaged, strict=False)
 
 

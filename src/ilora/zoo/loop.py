@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from ilora import tensors
 from ilora.run import append, cut, interruption, load_checkpoint, progress, save_checkpoint
 from ilora.team import has_bf16
-from ilora.zoo.recipes import Training
+from ilora.zoo.recipes import Adversarial, Training
 
 Loss = Callable[[int, torch.Generator], Float[Tensor, ""]]  # (step, its own random numbers) -> scalar
 
 REPORT = 50  # updates a log line
 MINUTES = 2.0  # between checkpoints
+BOOKKEEPING = ("step", "images", "images_per_second")  # of a log line, beside its losses
 
 
 def train(network: nn.Module, loss: Loss, config: Training, folder: Path, *, minutes: float = MINUTES) -> nn.Module:
@@ -43,42 +44,91 @@ def train(network: nn.Module, loss: Loss, config: Training, folder: Path, *, min
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99)
     )
-    checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
-    first = load_checkpoint(checkpoint, parameters, optimizer=optimizer, average=averaged)
-    running = cut(log, first).get("loss")
-    began = saved = time.monotonic()
-    with interruption() as asked, progress(folder.name, config.steps, done=first) as tell:
-        for step in range(first, config.steps):
+    ledger = Ledger(folder, config, parameters, optimizer=optimizer, averaged=averaged, minutes=minutes)
+    with interruption() as asked, progress(folder.name, config.steps, done=ledger.first) as tell:
+        for step in range(ledger.first, config.steps):
             # Gradient.
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * rate(step, config)
             value = loss(step, torch.Generator().manual_seed(config.seed * 1_000_003 + step))
-            if not torch.isfinite(value):
-                raise FloatingPointError(f"the loss became {value.item()} at step {step}; go on with a lower lr")
+            ledger.count({"loss": value}, step)
             value.backward()
 
             # Update.
             nn.utils.clip_grad_norm_(network.parameters(), config.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            _average(averaged, parameters, min(config.ema, (1 + step) / (10 + step)))
+            average(averaged, parameters, min(config.ema, (1 + step) / (10 + step)))
 
             # Report and save.
-            running = value.item() if running is None else 0.98 * running + 0.02 * value.item()
-            done, stop = step + 1, asked.is_set()
-            if done % REPORT == 0 or done == config.steps:
-                speed = (done - first) * config.batch / (time.monotonic() - began)
-                append(log, {"step": done, "images": done * config.batch, "loss": running, "images_per_second": speed})
-                tell(done, f"loss {running:.4g}")
-            if done in config.snapshots or done == config.steps:
-                tensors.write(folder / "snapshots" / f"{done * config.batch:08d}.safetensors", averaged, {})
-            if stop or done == config.steps or time.monotonic() - saved > 60 * minutes:
-                save_checkpoint(checkpoint, done, parameters, optimizer=optimizer, average=averaged)
-                saved = time.monotonic()
-            if stop and done < config.steps:
-                raise KeyboardInterrupt(f"stopped after {done} of {config.steps} updates; resume goes on from there")
+            ledger.close(step + 1, tell, stop=asked.is_set())
     network.load_state_dict(averaged, strict=False)
     return network.eval()
+
+
+class Ledger:
+    """What a training leaves behind in its folder: log, snapshots, and checkpoints to go on from.
+
+    Attributes:
+        first: the update that it goes on with; weights, optimizer and averages are then those of before.
+        running: smoothed losses, under their names.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Training | Adversarial,
+        parameters: dict[str, nn.Parameter],
+        *,
+        optimizer: torch.optim.Optimizer,
+        averaged: dict[str, Tensor],
+        minutes: float,
+    ) -> None:
+        self.folder, self.config, self.minutes = folder, config, minutes
+        self._kept = (parameters, optimizer, averaged)
+        self.first = load_checkpoint(self._checkpoint, parameters, optimizer=optimizer, average=averaged)
+        last = cut(self._log, self.first)
+        self.running = {name: value for name, value in last.items() if name not in BOOKKEEPING}
+        self._began = self._saved = time.monotonic()
+
+    def count(self, losses: dict[str, Float[Tensor, ""]], step: int) -> None:
+        """Smooth the losses of an update.
+
+        Raises:
+            FloatingPointError: one is not finite.
+        """
+        for name, value in losses.items():
+            if not torch.isfinite(value):
+                raise FloatingPointError(f"the {name} became {value.item()} at step {step}; go on with a lower lr")
+            self.running[name] = 0.98 * self.running.get(name, value.item()) + 0.02 * value.item()
+
+    def close(self, done: int, tell: Callable[[int, str], None], *, stop: bool) -> None:
+        """Log, keep and save what is due after ``done`` updates.
+
+        Raises:
+            KeyboardInterrupt: ``stop`` before the end; what was done is saved.
+        """
+        config, (parameters, optimizer, averaged) = self.config, self._kept
+        images, last = done * config.batch, done == config.steps
+        if done % REPORT == 0 or last:
+            speed = (done - self.first) * config.batch / (time.monotonic() - self._began)
+            append(self._log, {"step": done, "images": images, **self.running, "images_per_second": speed})
+            tell(done, f"loss {self.running['loss']:.4g}")
+        if done in config.snapshots or last:
+            tensors.write(self.folder / "snapshots" / f"{images:08d}.safetensors", averaged, {})
+        if stop or last or time.monotonic() - self._saved > 60 * self.minutes:
+            save_checkpoint(self._checkpoint, done, parameters, optimizer=optimizer, average=averaged)
+            self._saved = time.monotonic()
+        if stop and not last:
+            raise KeyboardInterrupt(f"stopped after {done} of {config.steps} updates; resume goes on from there")
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log.jsonl"
 
 
 def rate(step: int, config: Training) -> float:
@@ -98,6 +148,7 @@ def mixed(device: torch.device | str) -> torch.autocast:
 
 
 @torch.no_grad()
-def _average(averaged: dict[str, Tensor], parameters: dict[str, Tensor], decay: float) -> None:
+def average(averaged: dict[str, Tensor], parameters: dict[str, Tensor], decay: float) -> None:
+    """Move averages towards the weights of the same names, in place."""
     for name, value in parameters.items():
         averaged[name].lerp_(value, 1 - decay)
