@@ -1,5 +1,7 @@
 """A world that the toy learns in seconds: hollows in a grey wall under three coloured lamps, with all four maps."""
 
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +41,13 @@ def write(folder: Path, *, train: int = 8, test: int = 5, square: bool = False) 
                 np.save(folder / part / f"{name}.npy", rows_first)
     (folder / "meta.toml").write_text(META)
     return folder
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    """A tar of these members."""
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path

@@ -18,16 +18,6 @@ from tests import world
 META = '[depths]\nunit = "m"\n[shadings]\nspace = "linear"\n[split]\ntest = ["*/test*"]\ntrain = ["a/*"]\n'
 
 
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    """A tar of these members."""
-    with tarfile.open(path, "w") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
 def record(folder: Path, name: str, key: str = "") -> dict[str, bytes]:
     """Members of a picture of ``world`` with its maps; a mask whose left half is not measured."""
     mask = io.BytesIO()
@@ -49,7 +39,7 @@ def packed(folder: Path, tmp_path: Path) -> Path:
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'ilora[ray]'")
     import pyarrow
 
-    write_tar(tmp_path / "a.tar", record(folder, "train0") | record(folder, "train1", "sub.d/train1"))
+    world.write_tar(tmp_path / "a.tar", record(folder, "train0") | record(folder, "train1", "sub.d/train1"))
     rows = []
     for name in ("train2", "test0"):
         members = record(folder, name)
@@ -92,8 +82,8 @@ def test_splits_are_patterns_of_shard_and_key_and_one_shard_is_a_data_set(packed
 def test_what_is_wrong_is_named_by_shard_and_member(folder: Path, tmp_path: Path) -> None:
     members = record(folder, "train0") | record(folder, "train1")
     members |= {"train0.normal.npy": b"nothing", "train1.jpg": b"", "lost.normal.npy": b"x", "train0.seg.png": b"y"}
-    write_tar(tmp_path / "a.tar", members)
-    write_tar(tmp_path / "cut.tar", record(folder, "train2"))
+    world.write_tar(tmp_path / "a.tar", members)
+    world.write_tar(tmp_path / "cut.tar", record(folder, "train2"))
     (tmp_path / "cut.tar").write_bytes((tmp_path / "cut.tar").read_bytes()[:3000])
     lines = [str(problem) for problem in check(Packed(tmp_path, intrinsic="normal", split="all"))]
     assert [line.partition(":")[0] for line in lines] == [
@@ -110,7 +100,7 @@ def test_what_is_wrong_is_named_by_shard_and_member(folder: Path, tmp_path: Path
 
 
 def test_compressed_tars_and_codings_of_rendered_scenes_are_refused(folder: Path, tmp_path: Path) -> None:
-    write_tar(tmp_path / "a.tar", record(folder, "train0"))
+    world.write_tar(tmp_path / "a.tar", record(folder, "train0"))
     with tarfile.open(tmp_path / "b.tar", "w:gz"):
         pass
     with pytest.raises(ValueError, match=r"b\.tar.* write it again, uncompressed"):
@@ -122,7 +112,7 @@ def test_compressed_tars_and_codings_of_rendered_scenes_are_refused(folder: Path
 
 def test_a_folder_of_pictures_stays_one_whatever_lies_beside_it(folder: Path, tmp_path: Path) -> None:
     assert not holds(tmp_path) and not holds(tmp_path / "absent.tar") and not holds(folder)
-    write_tar(tmp_path / "a.tar", {})
+    world.write_tar(tmp_path / "a.tar", {})
     assert holds(tmp_path) and holds(tmp_path / "a.tar")
     (tmp_path / "images").mkdir()
     assert not holds(tmp_path)
@@ -130,7 +120,7 @@ def test_a_folder_of_pictures_stays_one_whatever_lies_beside_it(folder: Path, tm
 
 def test_shards_beside_a_folder_of_pictures_are_told_of(tmp_path: Path) -> None:
     world.write(tmp_path, train=1, test=0)
-    write_tar(tmp_path / "a.tar", {})
+    world.write_tar(tmp_path / "a.tar", {})
     with pytest.warns(UserWarning, match=r"a\.tar and other tar or Parquet files beside images/ are not read"):
         assert dataset(str(tmp_path), intrinsic="normal").names == ["train0"]
 
@@ -140,4 +130,4 @@ def test_statistics_of_shards(packed: Path, tmp_path: Path) -> None:
     assert [one.kind.name for one in found] == ["normal", "depth", "shading"] and found[0].total == 2
     assert found[1].shares == [0.5, 0.5] and (tmp_path / "sheet.png").is_file()
     with pytest.raises(ValueError, match=r"must hold one of KEY\.normal\.npy, .*got png; add it"):
-        survey(str(write_tar(tmp_path / "c.tar", {"a.png": b"x"})))
+        survey(str(world.write_tar(tmp_path / "c.tar", {"a.png": b"x"})))

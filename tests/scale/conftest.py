@@ -49,16 +49,6 @@ def encoded(seed: int, *, height: int = 20, width: int = 24) -> bytes:
     return data.getvalue()
 
 
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    """A tar of these members."""
-    with tarfile.open(path, "w") as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
-
-
 def read_tar(path: Path) -> dict[str, bytes]:
     """Members of a tar."""
     with tarfile.open(path) as archive:

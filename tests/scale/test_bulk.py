@@ -12,7 +12,8 @@ from ilora.label import label as label_plain
 from ilora.scale import bulk
 from ilora.scale.bulk import RECORDS, DrawJob, LabelJob, PredictJob
 from ilora.scale.shards import cut, sow
-from tests.scale.conftest import encoded, read_tar, tree, write_tar
+from tests import world
+from tests.scale.conftest import encoded, read_tar, tree
 from tests.test_predict import draw
 
 
@@ -34,7 +35,7 @@ def test_a_finished_shard_is_not_done_again_and_a_changed_one_is(run: Path, phot
 
 
 def test_a_shard_that_fails_half_way_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_tar(tmp_path / "s.tar", {"a.png": encoded(0), "b.png": encoded(1)})
+    path = world.write_tar(tmp_path / "s.tar", {"a.png": encoded(0), "b.png": encoded(1)})
     job, out = PredictJob((str(run),), device="cpu", batch=1), tmp_path / "out"
     act, saved = bulk.start(job, job.identity(), str(out)), plain._save
 
@@ -54,7 +55,7 @@ def test_a_shard_that_fails_half_way_leaves_nothing(run: Path, tmp_path: Path, m
 
 def test_outputs_never_replace_inputs(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    write_tar(tmp_path / "s.tar", {"a.png": encoded(0)})
+    world.write_tar(tmp_path / "s.tar", {"a.png": encoded(0)})
     with pytest.raises(ValueError, match="must not hold the inputs"):
         bulk.predict([tmp_path], PredictJob((str(run),)), tmp_path)
 

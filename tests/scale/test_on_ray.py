@@ -24,7 +24,7 @@ from ilora.studies.plan import StudyConfig
 from ilora.studies.study import study
 from tests import world
 from tests.scale import poison
-from tests.scale.conftest import lines, read_tar, tree, write_tar
+from tests.scale.conftest import lines, read_tar, tree
 from tests.scale.mortal import ONCE
 from tests.studies.test_study import SHORT
 from tests.test_evaluate import small
@@ -47,7 +47,7 @@ def test_two_workers_write_what_the_plain_command_writes(ray: Path, run: Path, p
     plain.predict(photos, run, expected, batch=1)  # groups of other sizes would round otherwise
     packed = tmp_path / "packed"
     packed.mkdir()
-    write_tar(packed / "t.tar", {"x/a.png": (photos / "a.png").read_bytes(), "bad.png": b"no picture"})
+    world.write_tar(packed / "t.tar", {"x/a.png": (photos / "a.png").read_bytes(), "bad.png": b"no picture"})
     table = {"name": ["first"], "image": [(photos / "b.png").read_bytes()]}
     pyarrow.parquet.write_table(pyarrow.table(table), packed / "p.parquet")
     (packed / "broken.parquet").write_bytes(b"PAR1")
@@ -135,7 +135,7 @@ def test_an_evaluation_gives_the_numbers_of_the_plain_command(
         {end: (folder / file.format(f"test{each}")).read_bytes() for end, file in files.items()} for each in range(5)
     ]
     packed.mkdir()
-    write_tar(packed / "a.tar", {f"test{each}.{end}": rows[each][end] for each in range(3) for end in files})
+    world.write_tar(packed / "a.tar", {f"test{each}.{end}": rows[each][end] for each in range(3) for end in files})
     names = [{"name": f"test{each}"} | rows[each] for each in (3, 4)]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(names), packed / "b.parquet")
     (packed / "meta.toml").write_text('[split]\ntest = ["*"]\n')

@@ -9,11 +9,12 @@ import pytest
 from ilora.scale.layouts import LAYOUTS, outputs
 from ilora.scale.pool import Share, share
 from ilora.scale.shards import Shard, cut, sow
-from tests.scale.conftest import encoded, read_tar, write_tar
+from tests import world
+from tests.scale.conftest import encoded, read_tar
 
 
 def test_a_folder_is_cut_by_count_and_packed_files_are_one_shard_each(photos: Path) -> None:
-    write_tar(photos / "x.tar", {"k.png": encoded(1)})
+    world.write_tar(photos / "x.tar", {"k.png": encoded(1)})
     (photos / "y.parquet").write_bytes(b"PAR1")
     failed: dict[str, str] = {}
     shards = cut([photos, "nowhere"], failed=failed, size=4, column="image")
@@ -44,7 +45,7 @@ def test_seeds_are_cut_into_whole_groups() -> None:
 
 
 def test_a_folder_of_packed_files_alone_lacks_nothing(tmp_path: Path) -> None:
-    write_tar(tmp_path / "x.tar", {})
+    world.write_tar(tmp_path / "x.tar", {})
     failed: dict[str, str] = {}
     assert [shard.name for shard in cut([tmp_path], failed=failed)] == ["x"] and failed == {}
 
@@ -71,7 +72,7 @@ def maps(folder: Path, names: list[str]) -> Path:
 def test_a_tar_keeps_its_keys(tmp_path: Path) -> None:
     members = {"v1.0/a.png": encoded(0), "v1.0/a.json": b"{}", "v1.0/a.seg.png": b"-", "../b.jpg": encoded(1),
                "empty.png": b"", "b.png": encoded(2), "b.bmp": encoded(3)}  # fmt: skip
-    shard = Shard("s", "tar", {"s": str(write_tar(tmp_path / "s.tar", members))})
+    shard = Shard("s", "tar", {"s": str(world.write_tar(tmp_path / "s.tar", members))})
     (tmp_path / "in").mkdir()
     found = LAYOUTS["tar"].unpack(shard, tmp_path / "in")
     assert list(found.keys.values()) == ["v1.0/a", "../b", "b"]
@@ -85,7 +86,7 @@ def test_a_tar_keeps_its_keys(tmp_path: Path) -> None:
 
 
 def test_of_a_damaged_tar_what_comes_before_the_damage_is_kept(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "s.tar", {"a.png": encoded(0), "b.png": encoded(1, height=64, width=64)})
+    path = world.write_tar(tmp_path / "s.tar", {"a.png": encoded(0), "b.png": encoded(1, height=64, width=64)})
     path.write_bytes(path.read_bytes()[:4000])
     found = LAYOUTS["tar"].unpack(Shard("s", "tar", {"s": str(path)}), tmp_path)
     assert list(found.keys.values()) == ["a"] and "damaged after 1 pictures" in found.failed["s.tar"]
