@@ -128,8 +128,6 @@ def test_the_shipped_recipe_weighs_at_most_twelve_megabytes() -> None:
 
 def test_it_is_made_measured_and_shown(shards, tmp_path, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setitem(recipes.RECIPES, "tiny-ar", TINY)
-    short = partial(quality.train_encoder, config=quality.ENCODER.replace(steps=1, batch=2))
-    monkeypatch.setattr(quality, "train_encoder", short)
     monkeypatch.setattr(quality, "sliced_wasserstein", partial(quality.sliced_wasserstein, slices=2))
     monkeypatch.setattr(intrinsics, "NAMES", ())  # of the ceiling's 150 images each
     out = tmp_path / "out"

@@ -4,7 +4,6 @@ import copy
 import itertools
 import json
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from ilora.generators.inversion import EncoderShape
 from ilora.generators.stylegan2 import TAPS
 from ilora.generators.stylegan_layers import Dense
 from ilora.ops.fir import fir
-from ilora.zoo import adversarial, decoder, gan, inverter, quality, recipes
+from ilora.zoo import adversarial, decoder, gan, inverter, recipes
 from ilora.zoo.cards import show
 from ilora.zoo.discriminator import Discriminator, spread
 from ilora.zoo.make import make
@@ -315,8 +314,6 @@ def test_zoo_encoder_puts_it_beside_the_generator(tmp_path) -> None:
 
 def test_from_pictures_to_a_card(shards, tmp_path, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setitem(recipes.RECIPES, "tiny-gan", TINY)
-    short = partial(quality.train_encoder, config=Training(steps=2, batch=4, lr=1e-3))
-    monkeypatch.setattr(quality, "train_encoder", short)
     place = make("tiny-gan", tmp_path / "out", pictures=shards, device="cpu")
     card = json.loads((place / "card.json").read_text())
     assert [rung["images"] for rung in card["ladder"]] == [16]

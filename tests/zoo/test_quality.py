@@ -5,6 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
+from ilora.data import dataset
 from ilora.zoo import quality
 
 
@@ -60,7 +61,11 @@ def test_sliced_wasserstein_of_a_brighter_set_is_the_shift_in_deviations():
     assert brighter == pytest.approx(0.5 * (2 / torch.pi) ** 0.5, rel=0.2)
 
 
-def test_encoder_features_do_not_depend_on_the_batch():
-    encoder = quality.SceneEncoder(5, width=8, features=16).eval()
-    images = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(10))
-    torch.testing.assert_close(quality.features(encoder, images)[3:4], encoder(images[3:4]))
+def test_distances_of_pictures_grow_as_they_are_spoilt():
+    real = dataset("rooms", intrinsic="depth", split="validation")
+    pictures = torch.stack([real[place].image for place in range(48)])
+    pictures, others = pictures[:24], pictures[24:]
+    noise = torch.randn(others.shape, generator=torch.Generator().manual_seed(11))
+    found = [quality.measure((others + level * noise).clamp(-1, 1), pictures) for level in (0, 0.3, 1.0)]
+    for name in ("frechet", "kernel", "sliced_wasserstein"):
+        assert found[0][name] < found[1][name] < found[2][name]

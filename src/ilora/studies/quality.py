@@ -25,7 +25,7 @@ from ilora.zoo.quality import sliced_wasserstein
 PAINTED, BATCH = 128, 16  # pictures that quality is measured on, where nobody has measured it
 RECIPE = "nano"  # the ladder that --quick trains, if no checkpoints are given
 MEASURES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "sliced_wasserstein": "sliced Wasserstein",
-            "bits": "bits a token"}  # fmt: skip
+            "bits_per_token": "bits a token"}  # fmt: skip
 POOLED = "all"
 
 

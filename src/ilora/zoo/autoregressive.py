@@ -19,6 +19,7 @@ from ilora import tensors
 from ilora.generators.gpt import Prefix
 from ilora.generators.token_files import Stages, write_folder
 from ilora.run import read_json, write_json
+from ilora.zoo.birth import silence
 from ilora.zoo.codec import crops, distance, mix_colours, moments
 from ilora.zoo.loop import mixed
 from ilora.zoo.loop import train as minimise
@@ -94,23 +95,8 @@ def build_codec(chosen: TokenRecipe) -> nn.Module:
             norm_num_groups=chosen.groups,
             sample_size=chosen.size,
         )
-        _open(codec)
+        silence(codec, ("conv2", "to_out.0"))
     return codec
-
-
-def _open(codec: nn.Module) -> None:
-    """Let colours through at birth: residual branches begin silent, all other convolutions keep the variance.
-
-    At torch's own start a residual branch drowns what passes beside it, and the first thousands of pictures teach the
-    network no more than to undo that.
-    """
-    for name, module in codec.named_modules():
-        if name.endswith(("conv2", "to_out.0")):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
-            nn.init.zeros_(module.bias)
 
 
 def train_codec(chosen: TokenRecipe, pictures: Pictures, folder: Path, *, device: str) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 
 from ilora.generators.base import Generator
 from ilora.run import write_json
-from ilora.zoo import quality
+from ilora.zoo import scene_encoder
 from ilora.zoo.autoregressive import bits_per_token, rung, vocabulary
 from ilora.zoo.measure import CEILING, PAINTED, ceiling, facts, finished, ladder, paint, told_sheet
 from ilora.zoo.pictures import Pictures
@@ -42,7 +42,7 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
             "ceiling_protocol": CEILING,
             "ceiling": ceiling(done.generator),
             "quality_protocol": f"{len(captions)} pictures for captions of held-out scenes against {len(held)} "
-            f"held-out ones, no guidance; scene encoder v{quality.VERSION}; bits a token of those",
+            f"held-out ones, no guidance; scene encoder v{scene_encoder.VERSION}; bits a token of those",
             "ladder": ladder(done, "prior", rung, lambda generator: paint(generator, captions), more=bits),
         }
         | usage(done.generator, held),

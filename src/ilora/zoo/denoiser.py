@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ilora.zoo.birth import silence
 from ilora.zoo.loop import mixed, train
 from ilora.zoo.pictures import Pictures
 from ilora.zoo.recipes import DiffusionRecipe
@@ -70,7 +71,7 @@ def build_unet(recipe: DiffusionRecipe) -> nn.Module:
 
     down = tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in recipe.attention)
     up = tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in recipe.attention[::-1])
-    return UNet2DConditionModel(
+    unet = UNet2DConditionModel(
         sample_size=recipe.size >> (len(recipe.codec_blocks) - 1),
         in_channels=recipe.latent,
         out_channels=recipe.latent,
@@ -82,6 +83,9 @@ def build_unet(recipe: DiffusionRecipe) -> nn.Module:
         up_block_types=up,
         norm_num_groups=16,
     )
+    if recipe.silent:
+        silence(unet, ("conv2", "to_out.0", "ff.net.2", "proj_out", "conv_out"))
+    return unet
 
 
 def scheduler() -> "DDIMScheduler":  # noqa: F821

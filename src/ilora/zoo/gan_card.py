@@ -8,7 +8,7 @@ from ilora.generators.base import LOST, Generator, lost
 from ilora.generators.stylegan_files import ENCODER, WEIGHTS
 from ilora.records import Image
 from ilora.run import write_json
-from ilora.zoo import quality
+from ilora.zoo import scene_encoder
 from ilora.zoo.gan import rung
 from ilora.zoo.measure import PAINTED, SHOWN, facts, finished, ladder, sheet
 
@@ -39,7 +39,7 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
             f"descent; residual in units of [-1, 1], lost: share of pixels above {LOST}",
             "ceiling": {"picture": inversion(done.generator, seen)},
             "quality_protocol": f"{painted} pictures, no truncation, against {len(done.held)} held-out pictures; "
-            f"scene encoder v{quality.VERSION}",
+            f"scene encoder v{scene_encoder.VERSION}",
             "ladder": ladder(done, "gan", rung, lambda generator: paint(generator, painted)),
         },
     )

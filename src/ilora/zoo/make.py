@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ilora.zoo import autoregressive, autoregressive_card, gan, gan_card, measure, train
-from ilora.zoo.recipes import DiffusionRecipe, GanRecipe, TokenRecipe, recipe
+from ilora.zoo import autoregressive, autoregressive_card, gan, gan_card, measure, scene_encoder, train
+from ilora.zoo.recipes import DiffusionRecipe, EncoderRecipe, GanRecipe, TokenRecipe, recipe
 
 
 @dataclass(frozen=True)
@@ -15,20 +15,21 @@ class Maker:
     Attributes:
         train: name, pictures and folder to a trained generator.
         write_card: the same to one with its card.
-        rung: name, folder and snapshot to a generator of the ladder.
+        rung: name, folder and snapshot to a generator of the ladder; None: there is no ladder.
         ladder: the stage whose snapshots these are.
     """
 
     train: Callable[..., Path]
     write_card: Callable[..., Path]
-    rung: Callable[..., Path]
-    ladder: str
+    rung: Callable[..., Path] | None = None
+    ladder: str = ""
 
 
 MAKERS = {
     DiffusionRecipe: Maker(train.train, measure.write_card, train.rung, "denoiser"),
     GanRecipe: Maker(gan.train, gan_card.write_card, gan.rung, "gan"),
     TokenRecipe: Maker(autoregressive.train, autoregressive_card.write_card, autoregressive.rung, "prior"),
+    EncoderRecipe: Maker(scene_encoder.train, scene_encoder.report),
 }
 
 
@@ -68,7 +69,7 @@ def make(
         write(pictures, count=chosen.pictures, size=chosen.size)
     maker.train(name, pictures, out, device=device)
     place = maker.write_card(name, pictures, out)
-    if snapshots:
+    if snapshots and maker.rung:
         for snapshot in sorted((out / maker.ladder / "snapshots").iterdir()):
             maker.rung(name, out, snapshot, out / "ladder" / snapshot.stem)
     return place

@@ -17,7 +17,7 @@ from ilora.images import contact_sheet, write_preview
 from ilora.ops import color
 from ilora.records import Image
 from ilora.run import write_json
-from ilora.zoo import quality
+from ilora.zoo import quality, scene_encoder
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import Recipe, recipe
 from ilora.zoo.train import rung
@@ -26,7 +26,7 @@ PAINTED = 256  # pictures that quality is measured on
 STEPS = 20  # of the sampler
 SHOWN = 24  # pictures on a sheet
 PARTS = ("vae", "unet", "text_encoder")
-STAGES = ("codec", "denoiser")  # that were trained, fields of the recipe
+STAGES = ("codec", "denoiser")  # fields of the recipe; the first only where the codec is its own
 CEILING = "true maps of the rooms test split through the frozen codec, mean over images"
 
 
@@ -39,7 +39,6 @@ class Finished:
         out: the training's folder.
         shown: pictures that it learned from.
         held: pictures that it never saw; quality is measured against them.
-        encoder: frozen scene encoder of the quality numbers.
         generator: what was trained, as users load it.
     """
 
@@ -47,7 +46,6 @@ class Finished:
     out: Path
     shown: Pictures
     held: Pictures
-    encoder: quality.SceneEncoder
     generator: Generator
 
     @property
@@ -76,13 +74,13 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
     captions = done.held.captions[:PAINTED]
     write_json(
         done.place / "card.json",
-        facts(done, parts=PARTS, stages=STAGES)
+        facts(done, parts=PARTS, stages=STAGES[bool(done.recipe.codec_from) :])
         | {
             "data": done.data("captions"),
             "ceiling_protocol": CEILING,
             "ceiling": ceiling(done.generator),
             "quality_protocol": f"{len(captions)} pictures for captions of held-out scenes against {len(done.held)} "
-            f"held-out pictures; {STEPS} steps, no guidance; scene encoder v{quality.VERSION}",
+            f"held-out pictures; {STEPS} steps, no guidance; scene encoder v{scene_encoder.VERSION}",
             "ladder": ladder(done, "denoiser", rung, lambda generator: paint(generator, captions)),
         },
     )
@@ -91,11 +89,10 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
 
 
 def finished(name: str, pictures: Path | str, out: Path | str) -> Finished:
-    """Open what a training left; the scene encoder is trained the first time."""
+    """Open what a training left."""
     chosen, out = recipe(name), Path(out)
     shown, held = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
-    encoder = quality.train_encoder(shown, out / "scene_encoder").eval().requires_grad_(False)
-    return Finished(chosen, out, shown, held, encoder, load(str(out / "generator")))
+    return Finished(chosen, out, shown, held, load(str(out / "generator")))
 
 
 def ladder(
@@ -119,7 +116,7 @@ def ladder(
         if not kept.exists():
             place = rung(done.recipe.name, done.out, snapshot, done.out / "ladder" / snapshot.stem)
             generator = load(str(place))
-            found = quality.measure(done.encoder, paint(generator), done.held.images(slice(None)))
+            found = quality.measure(paint(generator), done.held.images(slice(None)))
             extra = more(generator) if more else {}
             write_json(kept, {"images": int(snapshot.stem)} | extra | found)
         rows.append(json.loads(kept.read_text()))

@@ -1,81 +1,16 @@
 """How good a generator's pictures are: distances between sets of pictures, without any network from elsewhere.
 
-Fréchet and kernel distance need features. Ours come from a small frozen *scene encoder*, trained to read the renderer's
-factors (room size, camera, furniture, colours, light) off a picture. Sliced Wasserstein distance needs no network.
+Fréchet and kernel distance need features: those of ``ilora.zoo.scene_encoder``. Sliced Wasserstein distance needs none.
 """
 
 import math
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from ilora.zoo.loop import mixed, train
-from ilora.zoo.pictures import Pictures
-from ilora.zoo.recipes import Training
-
-VERSION = 1  # of the scene encoder; distances made with different versions do not compare
-ENCODER = Training(steps=1000, batch=64, lr=2e-3, ema=0.99)
-
-
-class SceneEncoder(nn.Module):
-    """Picture to a feature vector from which the renderer's factors can be read linearly."""
-
-    def __init__(self, factors: int, *, width: int = 32, features: int = 128) -> None:
-        super().__init__()
-        widths = [width, 2 * width, 3 * width, 4 * width]
-        layers: list[nn.Module] = [nn.PixelUnshuffle(4)]  # [b, 48, h/4, w/4]
-        before = 48
-        for level, after in enumerate(widths):
-            layers += [
-                nn.Conv2d(before, after, 3, stride=2 if level else 1, padding=1),
-                nn.GroupNorm(8, after),
-                nn.SiLU(),
-            ]
-            layers += [nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
-            before = after
-        self.body = nn.Sequential(*layers)
-        self.neck = nn.Linear(2 * before, features)
-        self.head = nn.Linear(features, factors)
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Features: mean and largest activation of each channel, projected."""
-        maps = self.body(images)  # [b, c, h/32, w/32]
-        return F.silu(self.neck(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)))
-
-    def factors(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Standardised factors."""
-        return self.head(self(images))
-
-
-def factor_table(pictures: Pictures) -> tuple[list[str], Float[Tensor, "n f"]]:
-    """Names and standardised values of the factors that vary."""
-    names = sorted({name for row in pictures.factors for name in row})
-    table = torch.tensor([[float(row.get(name, 0.0)) for name in names] for row in pictures.factors])
-    varying = table.std(0) > 1e-6
-    table = table[:, varying]
-    return [n for n, v in zip(names, varying.tolist(), strict=True) if v], (table - table.mean(0)) / table.std(0)
-
-
-def train_encoder(pictures: Pictures, folder: Path, *, config: Training = ENCODER, device: str = "cpu") -> SceneEncoder:
-    """Train the scene encoder to regress the factors of rendered pictures."""
-    _, table = factor_table(pictures)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        encoder = SceneEncoder(table.shape[1]).to(device, memory_format=torch.channels_last)
-    table = table.to(device)
-
-    def loss(step: int, numbers: torch.Generator) -> Float[Tensor, ""]:
-        index = torch.randint(len(pictures), (config.batch,), generator=numbers)
-        images = pictures.images(index).to(device)
-        images = images + 0.05 * torch.randn(images.shape, generator=numbers).to(device)
-        with mixed(device):
-            guess = encoder.factors(images.contiguous(memory_format=torch.channels_last))
-        return F.smooth_l1_loss(guess.float(), table[index.to(device)])
-
-    return train(encoder, loss, config, folder)
+from ilora.zoo import scene_encoder
 
 
 def frechet(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -140,18 +75,10 @@ def _patches(images: Float[Tensor, "n 3 h w"], numbers: torch.Generator, count: 
     return images.permute(0, 2, 3, 1)[index, top, left].flatten(1)  # [k, 7 * 7 * 3]
 
 
-@torch.no_grad()
-def features(encoder: SceneEncoder, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-    """Features of many pictures, in batches."""
-    device = next(encoder.parameters()).device
-    return torch.cat([encoder(part.to(device)).float().cpu() for part in images.split(64)])
-
-
-def measure(
-    encoder: SceneEncoder, painted: Float[Tensor, "n 3 h w"], real: Float[Tensor, "m 3 h w"]
-) -> dict[str, float]:
-    """All distances between painted and real pictures; lower is better."""
-    a, b = features(encoder, painted), features(encoder, real)
+def measure(painted: Float[Tensor, "n 3 h w"], real: Float[Tensor, "m 3 h w"]) -> dict[str, float]:
+    """All distances between painted and real pictures; lower is better. Features are those of the shipped encoder."""
+    encoder = scene_encoder.shipped()
+    a, b = scene_encoder.features(encoder, painted), scene_encoder.features(encoder, real)
     return {
         "frechet": frechet(a, b),
         "kernel": kernel_distance(a, b),

@@ -40,6 +40,7 @@ class DiffusionRecipe(Recipe):
     codec_pictures: int = 1500  # of these, the first that the codec learns from
 
     # Codec: 4 x 4 pixels to one cell of `latent` channels.
+    codec_from: str = ""  # the embedded generator whose codec it takes over; "": it trains its own
     latent: int = 8
     codec_width: int = 48
     codec_blocks: tuple[int, ...] = (0, 1, 4)  # at 1, 1/2 and 1/4 of the size; the decoder mirrors them
@@ -55,6 +56,7 @@ class DiffusionRecipe(Recipe):
         default_factory=lambda: Training(steps=3600, batch=32, lr=1e-3, warmup=200, ema=0.998, snapshots=LADDER)
     )
     half_until: int = 2400  # step before which it sees whole pictures at half their size, three times faster
+    silent: bool = False  # its residual branches and its output begin at zero
     drop_caption: float = 0.1  # share of pictures seen without their caption, for classifier-free guidance
 
     # Text encoder, trained with the denoiser.
@@ -155,6 +157,18 @@ class TokenRecipe(Recipe):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncoderRecipe(Recipe):
+    """The network in whose features pictures are compared."""
+
+    size: int = 64
+    encoder: Training = field(
+        default_factory=lambda: Training(steps=600, batch=64, lr=2e-3, weight_decay=0.1, ema=0.98)
+    )
+    noise: float = 0.2  # standard deviation added to pictures in [-1, 1]
+    shift: int = 4  # largest move of a picture [px]
+
+
 RECIPES: dict[str, Recipe] = {
     "rooms-diffusion": DiffusionRecipe(
         name="rooms-diffusion",
@@ -162,14 +176,16 @@ RECIPES: dict[str, Recipe] = {
     ),
     "nano": DiffusionRecipe(
         name="nano",
-        description="a smaller one, for repeating the question with its whole ladder on two cores",
+        description="a smaller denoiser of smaller pictures, whose whole ladder is trained on two cores in minutes",
+        size=64,
         pictures=3000,
         held_out=300,
-        codec_width=32,
-        codec=Training(steps=1500, batch=32, lr=2e-3, ema=0.99),
+        codec_from="rooms-diffusion",
         widths=(32, 64, 96),
         heads=(2, 2, 3),
-        denoiser=Training(steps=3600, batch=32, lr=1e-3, warmup=100, ema=0.998, snapshots=LADDER),
+        denoiser=Training(steps=2000, batch=32, lr=2e-3, warmup=50, ema=0.99, snapshots=(60, 125, 250, 500, 1000)),
+        half_until=0,
+        silent=True,
     ),
     "rooms-gan": GanRecipe(
         name="rooms-gan",
@@ -178,6 +194,10 @@ RECIPES: dict[str, Recipe] = {
     "rooms-ar": TokenRecipe(
         name="rooms-ar",
         description="a VQGAN in miniature: a transformer that paints furnished rooms from captions, token by token",
+    ),
+    "scene-encoder": EncoderRecipe(
+        name="scene-encoder",
+        description="reads size, camera, furniture, colours and light of a rendered room off its picture",
     ),
 }
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ilora.config import Configuration
-from ilora.zoo import codec, denoiser
+from ilora.zoo import cards, codec, denoiser
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import DiffusionRecipe, recipe
 
@@ -18,7 +18,8 @@ SIZES = {"half": 2, "whole": 1}  # side of the cells that pictures are averaged 
 def train(name: str, pictures: Path | str, out: Path | str, *, device: str | None = None) -> Path:
     """Train codec, then denoiser and text encoder; leave a diffusers pipeline folder in ``out/generator``.
 
-    A stage that is finished is not run again; a stage that was stopped goes on from its last checkpoint.
+    A stage that is finished is not run again; a stage that was stopped goes on from its last checkpoint. A codec that
+    the recipe takes from another generator is not trained.
 
     Args:
         name: a recipe's name.
@@ -37,7 +38,9 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
     claim(chosen, out)
     shown, _ = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
 
-    head = codec.train_codec(chosen, shown[: chosen.codec_pictures], out / "codec", device=device).requires_grad_(False)
+    if not chosen.codec_from:
+        codec.train_codec(chosen, shown[: chosen.codec_pictures], out / "codec", device=device)
+    head = _codec(chosen, out).requires_grad_(False).to(device, memory_format=torch.channels_last)
     pair, words = _pair(chosen, shown.captions, out / "tokenizer", device=device)
     codes = _latents(head, shown, out / "latents.safetensors", device=device)
     tokens = denoiser.tokenise(words, shown.captions).to(device)
@@ -75,8 +78,7 @@ def assemble(head: torch.nn.Module, pair: denoiser.Pair, words: "CLIPTokenizer",
 def rung(name: str, out: Path | str, snapshot: Path, folder: Path) -> Path:
     """A pipeline folder of one snapshot of the ladder that ``train`` left in ``out/denoiser/snapshots``."""
     chosen, out = recipe(name), Path(out)
-    head = codec.build(chosen)
-    head.load_state_dict(load_file(max((out / "codec" / "snapshots").iterdir())))
+    head = _codec(chosen, out)
     pair, words = _pair(chosen, [], out / "tokenizer", device="cpu")
     pair.load_state_dict(load_file(snapshot))
     return assemble(head, pair, words, folder)
@@ -96,6 +98,17 @@ def claim(chosen: Configuration, out: Path) -> None:
             f"expected an empty folder or one of the same recipe, got {out} of another; choose another --out"
         )
     note.write_text(json.dumps(wanted, indent=1))
+
+
+def _codec(chosen: DiffusionRecipe, out: Path) -> torch.nn.Module:
+    """The codec of another generator, or the one that was trained in ``out``."""
+    if chosen.codec_from:
+        from diffusers import AutoencoderTiny
+
+        return AutoencoderTiny.from_pretrained(cards.folder(chosen.codec_from) / "vae", torch_dtype=torch.float32)
+    head = codec.build(chosen)
+    head.load_state_dict(load_file(max((out / "codec" / "snapshots").iterdir())))
+    return head.eval()
 
 
 def _pair(
