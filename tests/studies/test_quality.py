@@ -39,6 +39,17 @@ def test_a_training_stands_for_its_ladder(tmp_path: Path) -> None:
         "nano", "0200", str(training / "ladder" / "0200"))  # fmt: skip
 
 
+def test_a_mode_after_the_at_goes_to_every_rung_and_not_into_its_quality(tmp_path: Path) -> None:
+    training = ladder(tmp_path / "tokens", {"1": 2.0})
+    (one,) = checkpoints(asked(tmp_path, f"{training}@readout"))
+    rung = training / "ladder" / "1"
+    assert (one.path, one.family, one.label) == (f"{rung}@readout", "tokens@readout", "1")
+    (cell,) = cells([made([1.0], generator=one.path)])
+    assert quality(cell, asked(tmp_path)) == {"frechet": 2.0, "kernel": 1.0}
+    (alone,) = checkpoints(asked(tmp_path, "rooms-ar@readout"))
+    assert (alone.path, alone.family, alone.label) == ("rooms-ar@readout", "rooms-ar@readout", "rooms-ar")
+
+
 def test_quality_correlates_as_by_hand(tmp_path: Path) -> None:
     """Distances 5, 3, 2, 1 and errors 40, 20, 30, 10: ranks differ by 0, 1, 1, 0, so rho = 1 - 6 * 2 / 60 = 0.8."""
     training = ladder(tmp_path / "nano", {"1": 5.0, "2": 3.0, "3": 2.0, "4": 1.0})

@@ -88,20 +88,24 @@ class Checkpoint:
 
 
 def checkpoints(ask: Ask) -> list[Checkpoint]:
-    """The checkpoints that were named; the folder of a training stands for its whole ladder.
+    """The checkpoints that were named; the folder of a training stands for its whole ladder, in the mode after its @.
 
     Raises:
         ValueError: none were named, and this is not the quick study, which trains a ladder itself.
     """
-    given = [Path(path) for path in ask.config.checkpoints]
-    if not given:
-        given = [_trained(ask)]
     found = []
-    for path in given:
+    for given in ask.config.checkpoints or (str(_trained(ask)),):
+        path, mode = _parted(given)
         ladder = sorted(folder for folder in (path / "ladder").glob("*") if folder.is_dir())
-        named = [Checkpoint(str(rung), path.name, rung.name) for rung in ladder]
-        found += named or [Checkpoint(str(path), path.parent.name or path.name, path.name)]
+        named = [Checkpoint(f"{rung}{mode}", f"{path.name}{mode}", rung.name) for rung in ladder]
+        found += named or [Checkpoint(given, f"{path.parent.name or path.name}{mode}", path.name)]
     return found
+
+
+def _parted(name: str) -> tuple[Path, str]:
+    """Where a generator lies, and its mode with the @ before it."""
+    place, at, mode = (name, "", "") if Path(name).exists() else name.partition("@")
+    return Path(place), at + mode
 
 
 def _trained(ask: Ask) -> Path:
@@ -128,7 +132,8 @@ def quality(cell: Cell, ask: Ask) -> dict[str, float]:
     folder; else sliced Wasserstein distance from the labelled pictures, which is measured once.
     """
     name = cell.fit.generator
-    path = WEIGHTS / name if name in embedded() else Path(name)
+    path, _ = _parted(name)
+    path = WEIGHTS / path if str(path) in embedded() else path
     beside, card = path.with_name(f"{path.name}.json"), path / "card.json"
     if beside.is_file():
         return _numbers(read_json(beside))
