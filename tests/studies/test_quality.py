@@ -72,6 +72,13 @@ def test_the_card_of_an_embedded_generator_is_read(tmp_path: Path) -> None:
     assert set(found) == {"frechet", "kernel", "sliced_wasserstein"} and found["frechet"] > 0
 
 
+def test_distances_in_the_features_of_another_encoder_are_left_out(tmp_path: Path) -> None:
+    rung = ladder(tmp_path / "old", {"1": 2.0}) / "ladder" / "1"
+    rung.with_suffix(".json").write_text('{"frechet": 2.0, "kernel": 1.0, "sliced_wasserstein": 3.0, "encoder": 1}')
+    (cell,) = cells([made([1.0], generator=str(rung))])
+    assert quality(cell, asked(tmp_path)) == {"sliced_wasserstein": 3.0}
+
+
 def test_quality_that_nobody_measured_is_measured_once(tmp_path: Path) -> None:
     data = world.write(tmp_path / "world", train=4, test=1)
     (cell,) = cells([made([1.0], data=str(data))])

@@ -21,11 +21,13 @@ from ilora.studies.figures import Curve, Mark, Panel, panels
 from ilora.studies.plan import QUICK_STEPS, Ask, Point, look
 from ilora.studies.sweep import finished, unit_of
 from ilora.zoo.quality import sliced_wasserstein
+from ilora.zoo.scene_encoder import VERSION
 
 PAINTED, BATCH = 128, 16  # pictures that quality is measured on, where nobody has measured it
 RECIPE = "nano"  # the ladder that --quick trains, if no checkpoints are given
 MEASURES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "sliced_wasserstein": "sliced Wasserstein",
             "bits_per_token": "bits a token"}  # fmt: skip
+FEATURES = ("frechet", "kernel")  # those in the features of a scene encoder
 POOLED = "all"
 
 
@@ -146,7 +148,9 @@ def quality(cell: Cell, ask: Ask) -> dict[str, float]:
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    return {name: float(row[name]) for name in MEASURES if row.get(name) is not None}
+    """Distances of a row; those in the features of another scene encoder than today's do not compare."""
+    stale = FEATURES if row.get("encoder", VERSION) != VERSION else ()
+    return {name: float(row[name]) for name in MEASURES if name not in stale and row.get(name) is not None}
 
 
 def measure(name: str, data: str, *, kind: str, device: str | None) -> dict[str, float]:

@@ -16,7 +16,7 @@ from ilora.generators.base import Generator
 from ilora.images import contact_sheet, write_preview
 from ilora.ops import color
 from ilora.records import Image
-from ilora.run import write_json
+from ilora.run import read_json, write_json
 from ilora.zoo import quality, scene_encoder
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import Recipe, recipe
@@ -103,7 +103,7 @@ def ladder(
     *,
     more: Callable[[Generator], dict[str, float]] | None = None,
 ) -> list[dict[str, float]]:
-    """Quality of every snapshot of a stage; each is measured once and kept in ``out/ladder``.
+    """Quality of every snapshot of a stage; each is measured once with a scene encoder and kept in ``out/ladder``.
 
     Args:
         rung: name, training's folder, snapshot and place to the folder of a generator.
@@ -113,13 +113,14 @@ def ladder(
     rows = []
     for snapshot in sorted((done.out / stage / "snapshots").iterdir()):
         kept = done.out / "ladder" / f"{snapshot.stem}.json"
-        if not kept.exists():
+        if not kept.exists() or read_json(kept).get("encoder") != scene_encoder.VERSION:
             place = rung(done.recipe.name, done.out, snapshot, done.out / "ladder" / snapshot.stem)
             generator = load(str(place))
             found = quality.measure(paint(generator), done.held.images(slice(None)))
             extra = more(generator) if more else {}
-            write_json(kept, {"images": int(snapshot.stem)} | extra | found)
-        rows.append(json.loads(kept.read_text()))
+            seen = {"images": int(snapshot.stem), "encoder": scene_encoder.VERSION}
+            write_json(kept, seen | extra | found)
+        rows.append(read_json(kept))
     return rows
 
 
