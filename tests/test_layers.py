@@ -194,7 +194,7 @@ def test_every_family_and_every_intrinsic_is_in_its_registry() -> None:
 def test_no_branch_asks_for_the_name_of_a_family_or_an_intrinsic() -> None:
     own = {name: f"ilora.intrinsics.{name}" for name in registered("ilora.intrinsics", "_CLASSES")}
     own |= {name: f"ilora.generators.{file}" for name, file in registered("ilora.generators", "FAMILIES").items()}
-    own |= {"latent_diffusion": "ilora.generators.latent_diffusion", "rooms-diffusion": "", "nano": ""}
+    own |= {"latent_diffusion": "ilora.generators.latent_diffusion", "rooms-diffusion": "", "rooms-nano": ""}
     wrong = [
         f"{module}:{line} asks for {word!r}"
         for module, tree in trees().items()

@@ -24,7 +24,7 @@ from ilora.zoo.quality import sliced_wasserstein
 from ilora.zoo.scene_encoder import VERSION
 
 PAINTED, BATCH = 128, 16  # pictures that quality is measured on, where nobody has measured it
-RECIPE = "nano"  # the ladder that --quick trains, if no checkpoints are given
+RECIPE = "rooms-nano"  # the ladder that --quick trains, if no checkpoints are given
 MEASURES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "sliced_wasserstein": "sliced Wasserstein",
             "bits_per_token": "bits a token"}  # fmt: skip
 FEATURES = ("frechet", "kernel")  # those in the features of a scene encoder

@@ -102,6 +102,7 @@ def scheduler() -> "DDIMScheduler":  # noqa: F821
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,  # means nothing to trailing steps; diffusers warns of 0
     )
 
 

@@ -14,7 +14,7 @@ from ilora import data, intrinsics
 from ilora.generators import load
 from ilora.generators.base import Generator
 from ilora.images import contact_sheet, write_preview
-from ilora.ops import color
+from ilora.ops import color, resample
 from ilora.records import Image
 from ilora.run import read_json, write_json
 from ilora.zoo import quality, scene_encoder
@@ -154,7 +154,7 @@ def paint(generator: Generator, captions: Sequence[str], *, guidance: float = 1.
 
 @torch.no_grad()
 def ceiling(generator: Generator, split: str = "test") -> dict[str, dict[str, float]]:
-    """How well the frozen codec draws true maps that it never saw.
+    """How well the frozen codec draws true maps that it never saw, at the generator's size.
 
     Returns:
         For each intrinsic its primary metric, and ``psnr`` [dB] of the image that stands for the map.
@@ -166,7 +166,9 @@ def ceiling(generator: Generator, split: str = "test") -> dict[str, dict[str, fl
         for example in data.dataset("rooms", intrinsic=name, split=split):
             truth, valid = example.map[None], example.valid[None]
             image = kind.to_image(truth, valid)
-            painted = generator.decode(generator.target(image)).clamp(-1, 1)
+            height, width = truth.shape[-2:]
+            small = resample.resize(image, *generator.size(height, width))
+            painted = resample.resize(generator.decode(generator.target(small)), height, width).clamp(-1, 1)
             errors.append(kind.metrics(kind.from_image(painted), truth, valid)[kind.primary])
             ratios.append(_psnr(painted, image, valid))
         rows[name] = {kind.primary: float(torch.cat(errors).mean()), "psnr": float(torch.stack(ratios).mean())}

@@ -174,9 +174,9 @@ RECIPES: dict[str, Recipe] = {
         name="rooms-diffusion",
         description="a Stable Diffusion in miniature that paints furnished rooms from captions",
     ),
-    "nano": DiffusionRecipe(
-        name="nano",
-        description="a smaller denoiser of smaller pictures, whose whole ladder is trained on two cores in minutes",
+    "rooms-nano": DiffusionRecipe(
+        name="rooms-nano",
+        description="a smaller Stable Diffusion of smaller pictures, whose whole ladder takes two cores half an hour",
         size=64,
         pictures=3000,
         held_out=300,
