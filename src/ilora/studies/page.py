@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ilora import tables
+from ilora.config import unparse
 from ilora.data import dataset
 from ilora.evaluation import OURS
 from ilora.images import replacing
@@ -84,8 +85,8 @@ def command(name: str, config: StudyConfig) -> str:
         words += [word for value in values for word in (option, value)]
     words += ["--checkpoints", *config.checkpoints] if config.checkpoints else []
     words += ["--data", config.data, "--seeds", str(config.seeds)] + ["--quick"] * config.quick
-    words += ["--images", str(config.images)] if config.images and not config.quick else []
-    words += [word for key, value in config.changes.items() for word in ("--set", f"{key}={value}")]
+    words += ["--images", str(config.images)] if config.images else []
+    words += [word for change in unparse(config.changes) for word in ("--set", change)]
     return shlex.join(words)
 
 
