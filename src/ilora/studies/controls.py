@@ -64,7 +64,7 @@ class Controls:
                 for name, fields in LEARNT.items():
                     if name not in (ADAPTER, RANDOM):  # random weights take the adapter's time for its updates
                         fit = ask.fit(generator, kind, steps=QUICK_STEPS, **fields)
-                        grid.append(Point(name, TIME, fit.replace(steps=_updates(ask, own, fit))))
+                        grid.append(Point(name, TIME, _timed(ask, own, fit)))
         return grid
 
     def answer(self, ask: Ask, cells: Sequence[Cell]) -> Answer:
@@ -115,9 +115,13 @@ def _figure(group: Sequence[Cell], mine: Cell, *, name: str) -> Figure:
     return Figure(name, drawing, "Error with its 95 % interval; lower is better.")
 
 
-def _updates(ask: Ask, own: FitConfig, other: FitConfig) -> int:
-    """Updates of another fit in the time of the adapter's."""
-    return max(1, round(ask.clock.fit(own) / ask.clock.times(other).update(other)))
+def _timed(ask: Ask, own: FitConfig, other: FitConfig) -> FitConfig:
+    """Another fit with as many updates as fit into the time of the adapter's.
+
+    Of fewer updates the warm-up takes as large a part; of more it takes no longer.
+    """
+    steps = max(1, round(ask.clock.fit(own) / ask.clock.times(other).update(other)))
+    return other.replace(steps=steps, warmup=round(min(1, steps / other.steps) * other.warmup))
 
 
 @lru_cache

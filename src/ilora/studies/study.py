@@ -114,7 +114,7 @@ def _tell(asked: Question, grid: Sequence[Point], todo: Sequence[Work], clock: C
     total = number(clock.minutes({work.place: work.fit for work in missing.values()}.values(), images))
     print(
         f"{len(grid)} points, {len(missing)} to make: about {total} minutes in one process on this machine, from two "
-        "updates of each generator and method; nothing was written"
+        "updates of each kind of fit; nothing was written"
     )
 
 
