@@ -134,7 +134,7 @@ def _gallery(done: Sequence[Cell]) -> Section:
         columns.append([])
         first = next(one for one in cell.outcomes if one.evaluation)
         how = first.work.evaluation
-        predictor = Predictor(first.work.run.path, device=how.device, mirror=how.mirror)
+        predictor = Predictor(first.work.run.path, generator=how.generator, device=how.device, mirror=how.mirror)
         intrinsic = predictor.intrinsic(kind)
         for place in places:
             map = predictor(examples[place].image)[kind][None]
