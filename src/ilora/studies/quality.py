@@ -26,7 +26,7 @@ PAINTED, BATCH = 128, 16  # pictures that quality is measured on, where nobody h
 RECIPE = "nano"  # the ladder that --quick trains, if no checkpoints are given
 MEASURES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "sliced_wasserstein": "sliced Wasserstein",
             "bits_per_token": "bits a token"}  # fmt: skip
-ACROSS = ("frechet", "kernel")  # those that compare families: the others have codebooks or protocols of their own
+FEATURES = ("frechet", "kernel")  # those in the features of a scene encoder
 POOLED = "all"
 FEWEST = 5  # checkpoints that say something: four are in perfect order by chance once in twelve, five once in sixty
 
@@ -56,12 +56,13 @@ class Quality:
         ones = {cell.fit.generator: cell for cell in reversed(finished(cells))}
         distances = {generator: quality(cell, ask) for generator, cell in ones.items()}
         families = tuple(dict.fromkeys(cell.series for cell in cells))
+        alone = len(families) == 1  # other measures are of a family's own codebook, or of one training's own protocol
         known = [name for name in MEASURES if any(name in row for row in distances.values())]
         found = {
             (kind, measure, family): _correlation(cells, distances, kind=kind, measure=measure, family=family)
             for kind in dict.fromkeys(cell.fit.intrinsic for cell in cells)
             for measure in known
-            for family in (*families, *((POOLED,) if measure in ACROSS or len(families) == 1 else ()))
+            for family in (*families, *((POOLED,) if alone or measure in FEATURES else ()))
         }
         rows = [
             (cell.fit.intrinsic, cell.series, cell.at,
