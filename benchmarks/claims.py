@@ -81,11 +81,10 @@ def points(seeds: int, intrinsics: Sequence[str]) -> list[Point]:
 def make(point: Point, out: Path, changes: dict[str, object]) -> None:
     """Fit and evaluate one point, unless that is done."""
     place, result = out / point.name, out / f"{point.name}.json"
-    if result.is_file():
-        return
     fields = {"intrinsic": point.intrinsic, "seed": point.seed, "method": point.method, "rank": point.rank}
-    fit(preset("default", **{**changes, **fields, "labels": point.labels}), place, resume=True)
-    evaluate(place, json=result, config=EvaluateConfig(controls=point.random))
+    fit(preset("default", **{**changes, **fields, "labels": point.labels}), place, resume=True)  # refuses another fit
+    if not result.is_file():
+        evaluate(place, json=result, config=EvaluateConfig(controls=point.random))
 
 
 def finished(out: Path, seeds: int, **fields: object) -> dict[int, Evaluation]:

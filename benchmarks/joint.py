@@ -76,9 +76,9 @@ def places(recipe: Recipe, out: Path, seed: int) -> dict[str, Path]:
     return {kind: out / f"{recipe.folder}-{kind}-s{seed}" for kind in kinds}
 
 
-def rows_file(place: Path, kind: str) -> Path:
-    """Where the evaluation of one intrinsic of a run is kept."""
-    return place.parent / f"{place.name}-{kind}.json"
+def rows_file(place: Path, kind: str, images: int | None) -> Path:
+    """Where the evaluation of one intrinsic of a run on so many images is kept."""
+    return place.parent / f"{place.name}-{kind}{'' if images is None else f'-{images}-images'}.json"
 
 
 def make(recipe: Recipe, seed: int, arguments: argparse.Namespace) -> None:
@@ -87,16 +87,18 @@ def make(recipe: Recipe, seed: int, arguments: argparse.Namespace) -> None:
         fields = {"seed": seed, "labels": arguments.labels, "generator": arguments.generator, "intrinsic": kind}
         fit(preset("default", **fields, steps=recipe.times * arguments.steps, **recipe.fields), place, resume=True)
         for name in NAMES if kind == ALL else (kind,):
-            if not rows_file(place, name).is_file():
+            file = rows_file(place, name, arguments.images)
+            if not file.is_file():
                 limits = EvaluateConfig(controls=False, images=arguments.images)
-                evaluate_each(place, intrinsics=name, json=rows_file(place, name), config=limits)
+                evaluate_each(place, intrinsics=name, json=file, config=limits)
 
 
-def evaluations(recipe: Recipe, name: str, arguments: argparse.Namespace) -> list[Evaluation]:
+def evaluations(recipe: Recipe, name: str, arguments: argparse.Namespace) -> dict[int, Evaluation]:
     """Those of one intrinsic that are there, by seed."""
     kind = name if recipe.apart else ALL
-    files = [rows_file(places(recipe, arguments.out, seed)[kind], name) for seed in range(arguments.seeds)]
-    return [Evaluation.read(path) for path in files if path.is_file()]
+    runs = {seed: places(recipe, arguments.out, seed)[kind] for seed in range(arguments.seeds)}
+    files = {seed: rows_file(place, name, arguments.images) for seed, place in runs.items()}
+    return {seed: Evaluation.read(path) for seed, path in files.items() if path.is_file()}
 
 
 def cost(recipe: Recipe, arguments: argparse.Namespace) -> tuple[int, float]:
@@ -112,14 +114,16 @@ def cost(recipe: Recipe, arguments: argparse.Namespace) -> tuple[int, float]:
 
 
 def table(arguments: argparse.Namespace) -> list[Row]:
-    """A row a recipe and intrinsic, of what is there."""
+    """A row a recipe and intrinsic, over the seeds that both it and four adapters have."""
     rows = []
     for recipe in RECIPES:
         weights, seconds = cost(recipe, arguments)
         for name in NAMES:
-            found, base = evaluations(recipe, name, arguments), evaluations(RECIPES[0], name, arguments)
-            if not found or len(found) != len(base):
+            mine, four = evaluations(recipe, name, arguments), evaluations(RECIPES[0], name, arguments)
+            seeds = sorted(mine.keys() & four.keys())
+            if not seeds:
                 continue
+            found, base = [mine[seed] for seed in seeds], [four[seed] for seed in seeds]
             primary = found[0].primary
             mean = pooled(stacked(found), resamples=found[0].resamples, seed=found[0].seed)
             share = ratio_of(found, base)

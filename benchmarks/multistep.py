@@ -146,13 +146,15 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--intrinsics", nargs="*", default=list(NAMES), choices=NAMES)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--ensemble", type=int, default=8, help="samples of each image")
+    parser.add_argument("--ensemble", type=int, default=8, help="samples of each image, at least 2")
     parser.add_argument("--passes", type=int, default=25, help="of the denoiser for one sample")
     parser.add_argument("--images", type=int, help="the first so many of the split; default: all")
     parser.add_argument("--steps", type=int, help="updates of both fits; default: their presets'")
     parser.add_argument("--labels", type=int, help="default: all")
     parser.add_argument("--device", help="default: the accelerator, if there is one")
     words = parser.parse_args()
+    if words.ensemble < 2:
+        parser.error(f"--ensemble must be at least 2, got {words.ensemble}: one sample has no uncertainty")
     given = {"steps": words.steps, "labels": words.labels}
     changes = {name: value for name, value in given.items() if value is not None}
     rows = [row(name, words, changes) for name in words.intrinsics]

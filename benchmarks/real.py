@@ -60,6 +60,11 @@ TASKS = (
 PHOTOGRAPHERS = ("depth-icl_livingroom", "normal-icl_livingroom", "albedo-sintel", "shading-sintel")
 
 
+def rows_file(out: Path, task: Task, name: str, split: str, *, controls: bool) -> Path:
+    """Where the numbers of one fit on one test set are kept."""
+    return out / "rows" / f"{task.name}-on-{name}-{split}{'-controls' if controls else ''}.json"
+
+
 def learn(
     task: Task, folders: dict[str, Path], out: Path, *, steps: int, controls: bool
 ) -> tuple[Path, dict[tuple[str, str], Evaluation]]:
@@ -68,7 +73,7 @@ def learn(
     run = fit(plan, out / "runs" / task.name, resume=True, on_problem="skip")
     config, found = EvaluateConfig(controls=controls, on_problem="skip"), {}
     for name, split in task.tested:
-        place = out / "rows" / f"{task.name}-on-{name}-{split}.json"
+        place = rows_file(out, task, name, split, controls=controls)
         if not place.is_file():
             html = place.with_suffix(".html")
             evaluate(run, str(folders[name]), split=split, json=place, html=html, config=config)

@@ -65,7 +65,7 @@ test = ["*"]
 """
 
 SINTEL_HALVES = (["0001", "0004"], ["0008", "0010"])  # frames, all of different scenes
-SKY = 1e6  # depth from which a Sintel frame shows the sky
+SKY = 1e6  # depth beyond which a Sintel frame shows the sky, which is not measured
 FOCAL, BASELINE, OFFSET = 994.978, 193.001, 31.086  # px, mm, px: of the Motorcycle pair
 ICL_CAMERA = [[525.0, 0, 320], [0, 525.0, 240], [0, 0, 1]]  # px, the first pixel's centre at (0.5, 0.5)
 CLEARGRASP_FOCAL = 960 / math.tan(math.radians(69.4 / 2))  # px, of the synthetic frames, 1920 px wide
@@ -123,9 +123,7 @@ def sintel(source: Path, target: Path, *, reverse: bool = False) -> Path:
             _link(picture.with_name(f"gt_{kind}{number}.png"), target / f"{kind}s" / f"{number}.png")
         depth = loadmat(picture.with_name(f"Z{number}.mat"))["Z"]
         (target / "depths").mkdir(parents=True, exist_ok=True)
-        np.save(
-            target / "depths" / f"{number}.npy", np.where(depth > 1e6, 0, depth).astype(np.float32)
-        )  # sky is not measured
+        np.save(target / "depths" / f"{number}.npy", np.where(depth > SKY, 0, depth).astype(np.float32))
     train, test = reversed(SINTEL_HALVES) if reverse else SINTEL_HALVES
     return _declare(target, SINTEL_META.format(train=train, test=test))
 

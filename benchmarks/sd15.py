@@ -4,7 +4,8 @@
 
 Everything runs in one process, one after the other, on the same device, and is printed as ratios:
 
-- fit: pictures a second of our update (codes and targets are there already, as after the first minutes of every fit)
+- fit, latent loss alone (``default`` spends the last quarter of its updates through the decoder, which is not measured
+  here): pictures a second of our update (codes and targets are there already, as after the first minutes of every fit)
   divided by those of the published training loop, rebuilt from its description: two codec encodings and one text
   encoding an update, float32, the same adapter, AdamW;
 - fit, against the bound: our update divided by a forward and an activation-only backward pass of the denoiser alone;

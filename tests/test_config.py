@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ilora.config import AdapterConfig, Configuration, FitConfig, Readout, parse
+from ilora.config import AdapterConfig, Configuration, FitConfig, Readout, parse, unparse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,14 @@ def test_words_of_the_command_line_become_values() -> None:
     words = ["lr=3e-4", "mirror=false", "clip=null", "schedule=constant", "image-share=0.5", "steps=20"]
     values = {"lr": 3e-4, "mirror": False, "clip": None, "schedule": "constant", "image_share": 0.5, "steps": 20}
     assert parse(words) == values
+
+
+def test_fields_become_words_that_are_read_as_they_were() -> None:
+    values = {"masked": False, "clip": None, "lr": 3e-4, "steps": 20, "schedule": "constant", "targets": "a=b|c"}
+    assert unparse(values)[:3] == ["masked=false", "clip=null", "lr=0.0003"]
+    assert parse(unparse(values)) == values
+    numbers = {"targets": "16", "data": "null", "preset": "true", "generator": '"quoted"', "intrinsic": ""}
+    assert parse(unparse(numbers)) == numbers  # words all the same
 
 
 def test_a_word_without_a_value_is_refused() -> None:

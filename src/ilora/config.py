@@ -62,11 +62,25 @@ def parse(assignments: Sequence[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"expected NAME=VALUE, got {word!r}; for example: --set lr=3e-4")
-        try:
-            values[name.strip().replace("-", "_")] = json.loads(text)
-        except json.JSONDecodeError:  # not a number, true, false or null: a word
-            values[name.strip().replace("-", "_")] = text
+        values[name.strip().replace("-", "_")] = _value(text)
     return values
+
+
+def unparse(values: dict[str, Any]) -> list[str]:
+    """Words that ``parse`` reads these fields from."""
+    texts = {
+        name: value if isinstance(value, str) and _value(value) == value else json.dumps(value)
+        for name, value in values.items()
+    }
+    return [f"{name}={text}" for name, text in texts.items()]
+
+
+def _value(text: str) -> Any:
+    """What JSON reads; a word where it reads nothing."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _restored(value: Any, kind: Any) -> Any:

@@ -1,8 +1,11 @@
+import math
+
+import pytest
 import torch
 from scipy import stats
 from torch.testing import assert_close
 
-from ilora.ops.statistics import counts, pooled, ranks, ratio, spearman, summarise
+from ilora.ops.statistics import counts, over_seeds, pooled, ranks, ratio, spearman, student, summarise
 
 NAN = float("nan")
 
@@ -86,6 +89,43 @@ def test_pooled_over_equal_seeds_is_the_mean_over_images():
     assert_close(torch.tensor([summary.mean, summary.median]), torch.tensor([3.0, 2.0]))
     wider = pooled(values + torch.tensor([[0.0], [5.0], [10.0], [15.0]]))
     assert wider.high - wider.low > summary.high - summary.low
+
+
+def test_quantiles_of_student_in_closed_form():
+    """With one degree of freedom (Cauchy's) P(|t| < x) is 2 atan(x) / pi, with two x / sqrt(2 + x^2)."""
+    for level in (0.001, 0.5, 0.95, 0.9978, 1 - 1e-9):
+        assert student(level, 1) == pytest.approx(math.tan(math.pi / 2 * level), rel=1e-6)
+        assert student(level, 2) == pytest.approx(level * math.sqrt(2 / (1 - level**2)), rel=1e-6)
+    assert student(0.95, 2) == pytest.approx(4.302652729911275, rel=1e-9)
+
+
+def test_quantiles_of_student_agree_with_scipy():
+    for degrees in (1, 2, 3, 4, 5, 8, 9, 29, 200):
+        for level in (0.1, 0.9, 0.95, 0.9978):
+            assert student(level, degrees) == pytest.approx(stats.t.ppf((1 + level) / 2, degrees), rel=1e-8)
+
+
+def test_interval_over_seeds_by_hand():
+    """Means 1, 2, 3: 2 with a standard deviation of 1, so 2 -+ 4.3027 / sqrt(3); images without a number stay out."""
+    values = torch.tensor([[0.0, 2.0, NAN], [1.0, 3.0, 9.0], [4.0, 2.0, 9.0]])
+    low, high = over_seeds(values)
+    assert (low, high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+    reference = stats.t.interval(0.99, 2, loc=2, scale=1 / math.sqrt(3))
+    assert over_seeds(values, level=0.99) == pytest.approx(reference)
+    weighted = over_seeds(values, weights=torch.tensor([3.0, 1.0, 7.0]))
+    assert sum(weighted) / 2 == pytest.approx((0.5 + 1.5 + 3.5) / 3)
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        over_seeds(values[:1])
+
+
+def test_interval_over_three_seeds_has_its_level_and_the_bootstrap_has_not():
+    """Of 400 draws of three seeds without an effect, about 5 % lie beyond Student's interval, 25 % beyond the other."""
+    random = torch.Generator().manual_seed(8)
+    draws = torch.randn(400, 3, 1, generator=random).double()
+    student_misses = sum(low > 0 or high < 0 for low, high in map(over_seeds, draws)) / len(draws)
+    alone = [pooled(seeds, resamples=200) for seeds in draws]
+    bootstrap_misses = sum(one.low > 0 or one.high < 0 for one in alone) / len(draws)
+    assert 0.02 < student_misses < 0.08 and bootstrap_misses > 0.18
 
 
 def test_weights_are_repetitions_in_means_and_ratios():

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from ilora.evaluation import Evaluation
 from ilora.presets import preset
 from ilora.studies.answer import GOOD, MEDIUM, verdict, words
-from ilora.studies.cells import Cell, Outcome, Position, cells, compared, only, position
+from ilora.studies.cells import Cell, Outcome, Position, cells, compared, difference, only, position
 from ilora.studies.plan import Point, StudyConfig, works
 
 NAN = float("nan")
@@ -67,6 +67,18 @@ def test_ratios_are_paired_over_common_seeds() -> None:
     assert compared(theirs, theirs, method="mean_map").value == 4.5 / 10
     assert math.isnan(compared(ours, None).value) and math.isnan(compared(ours, cell(failed())).value)
     assert math.isnan(compared(ours, theirs, method="untouched").value)
+
+
+def test_three_seeds_on_one_side_are_no_difference_by_that() -> None:
+    """Seeds differ by 1, 2 and 3 on every image: a bootstrap of them stays in [1, 3], Student's t is 2 -+ 2.484."""
+    ours = cell(*(made([11.0 + seed, 21.0 + seed], seed=seed) for seed in range(3)))
+    theirs = cell(*(made([10.0, 20.0], seed=seed, rank=2) for seed in range(3)))
+    found = difference(ours, theirs)
+    assert found.mean == 2.0 and (found.low, found.high) == pytest.approx((-0.484138, 4.484138), abs=1e-5)
+    wider = difference(ours, theirs, level=0.9978)
+    assert wider.low < found.low and wider.high > found.high
+    alone = difference(cell(made([11.0, 23.0])), cell(made([10.0, 20.0], rank=2)))
+    assert (alone.mean, alone.low, alone.high) == (2.0, 1.0, 3.0)  # one seed: images alone
 
 
 def test_position_by_hand() -> None:

@@ -62,8 +62,29 @@ def test_quality_correlates_as_by_hand(tmp_path: Path) -> None:
     assert rho["value"] == pytest.approx(-0.8) and rho["count"] == 4 and rho["low"] <= rho["value"] <= rho["high"]
     assert answer.findings["normal frechet nano"]["value"] == pytest.approx(-0.8)
     assert answer.findings["normal kernel all"]["value"] is None  # constant: no correlation
-    assert "rho -0.80" in answer.verdict and answer.table.header[3:5] == ("Fréchet distance", "kernel distance")
+    assert "rho -0.80" in answer.verdict and "over 4 checkpoints, too few to say." in answer.verdict
+    assert answer.table.header[3:5] == ("Fréchet distance", "kernel distance")
     assert answer.table.rows[0][:5] == ("normal", "nano", "1", "5.00", "1.00")
+
+
+def test_families_are_pooled_where_their_distances_compare(tmp_path: Path) -> None:
+    """Two trainings of three: Fréchet distances of all six are one list, their sliced Wasserstein distances are not."""
+    outcomes, trainings = [], []
+    for family, start in (("nano", 0), ("tokens", 3)):
+        trainings.append(ladder(tmp_path / family, {str(rung): float(rung) for rung in range(start, start + 3)}))
+        for rung in range(start, start + 3):
+            beside = trainings[-1] / "ladder" / f"{rung}.json"
+            beside.write_text(json.dumps({"frechet": 9.0 - rung, "sliced_wasserstein": 9.0 - rung}))
+            place = str(beside.with_suffix(""))
+            outcomes.append(made([1.0 + rung] * 2, series=family, at=str(rung), generator=place))
+    answer = Quality().answer(asked(tmp_path, *trainings), cells(outcomes))
+    assert answer.findings["normal frechet all"]["value"] == 1.0
+    assert "normal sliced_wasserstein all" not in answer.findings
+    assert answer.findings["normal sliced_wasserstein tokens"]["count"] == 3
+    assert "normal and Fréchet distance: rho 1.00 [1.00, 1.00] over 6 checkpoints, clear of 0." in answer.verdict
+    assert "sliced Wasserstein of nano: rho 1.00 [1.00, 1.00] over 3 checkpoints, too few to say." in answer.verdict
+    one = Quality().answer(asked(tmp_path, trainings[0]), cells(outcomes[:3]))
+    assert one.findings["normal sliced_wasserstein all"]["count"] == 3
 
 
 def test_the_card_of_an_embedded_generator_is_read(tmp_path: Path) -> None:
@@ -87,6 +108,10 @@ def test_quality_that_nobody_measured_is_measured_once(tmp_path: Path) -> None:
     assert first == json.loads(kept.read_text()) and first["sliced_wasserstein"] > 0
     kept.write_text('{"sliced_wasserstein": 7.0, "images": 3}')
     assert quality(cell, asked(tmp_path)) == {"sliced_wasserstein": 7.0}
+    other = world.write(tmp_path / "other", train=3, test=1)
+    (cell,) = cells([made([1.0], data=str(other))])
+    assert quality(cell, asked(tmp_path))["sliced_wasserstein"] != 7.0  # from other pictures
+    assert len(list(kept.parent.iterdir())) == 2
 
 
 def test_failed_checkpoints_say_nothing(tmp_path: Path) -> None:

@@ -3,19 +3,24 @@
 import csv
 import json
 import re
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from ilora.report import number
-from ilora.studies import NAMES, question
+from ilora.studies import NAMES, on_ray, question
+from ilora.studies.controls import ADAPTER, LEARNT
 from ilora.studies.cost import Clock, Times
 from ilora.studies.layers import anatomy
 from ilora.studies.plan import Ask, Point, StudyConfig, Work, identity, points, works
 from ilora.studies.study import study
 from ilora.studies.work import attempt, local
 from tests import world
+from tests.generators.test_foreign import MODULE
 
 SHORT = {"steps": 2, "batch": 2, "targets": "attention", "warmup": 0, "checkpoint_every": 1}
 
@@ -32,10 +37,8 @@ def config(folder: Path) -> StudyConfig:
     return StudyConfig(**fields, changes=SHORT)
 
 
-def ask(config: StudyConfig, times: dict[str, Times] | None = None) -> Ask:
-    clock = Clock(None, "cpu")
-    clock._known.update(times or {})
-    return Ask(config.resolved(), Path("out"), clock, dry_run=True)
+def ask(config: StudyConfig) -> Ask:
+    return Ask(config.resolved(), Path("out"), Clock(None, "cpu"), dry_run=True)
 
 
 def adapters(out: Path) -> dict[str, int]:
@@ -85,16 +88,32 @@ def test_the_grids_of_the_other_questions(config: StudyConfig) -> None:
     assert not anatomy("toy").timed
 
 
+def test_labels_are_counted_over_all_intrinsics(config: StudyConfig, tmp_path: Path) -> None:
+    """Nine pictures with normals, six of them with depth: both are asked about six."""
+    data = world.write(tmp_path / "world", train=9, test=1)
+    for index in range(3):
+        (data / "depths" / f"train{index}.npy").unlink()
+    both = config.replace(data=str(data), intrinsics=("normal", "depth"))
+    with pytest.warns(UserWarning, match="are left out"):
+        grid = question("labels").points(ask(both))
+    assert {(point.fit.intrinsic, point.fit.labels) for point in grid} == {("normal", 6), ("depth", 6)}
+
+
 def test_equal_time_by_hand(config: StudyConfig) -> None:
-    """An adapter's update takes 1 s (2 through the decoder): 10 updates at a share of 0.5 are 15 s."""
-    changes = SHORT | {"steps": 10, "image_share": 0.5}
-    times = {f"toy {method} 2 auto": Times(*pair, 0.0, 0.0)
-             for method, pair in {"lora": (1.0, 2.0), "head": (0.2, 0.3), "full": (2.0, 4.0),
-                                  "scratch": (2.0, 4.0)}.items()}  # fmt: skip
-    grid = question("controls").points(ask(config.replace(changes=changes), times))
-    steps = {(point.series, point.at): point.fit.steps for point in grid}
-    assert steps["full fine-tune", "equal labels"] == 10 and steps["full fine-tune", "equal time"] == 5
-    assert steps["probe of the network, trained", "equal time"] == 60
+    """An adapter's update takes 1 s (2 through the decoder): 10 updates at a share of 0.5 are 15 s.
+
+    Half of its updates warm up half as long, six times as many no longer.
+    """
+    asked = ask(config.replace(changes=SHORT | {"steps": 10, "image_share": 0.5, "warmup": 6}))
+    pairs = {ADAPTER: (1.0, 2.0), "probe of the network, trained": (0.2, 0.3), "full fine-tune": (2.0, 4.0),
+             "from scratch": (2.0, 4.0)}  # fmt: skip
+    for name, pair in pairs.items():
+        fit = asked.fit("toy", "normal", steps=50, **LEARNT[name])
+        asked.clock._known[asked.clock.key(fit)] = Times(*pair, 0.0, 0.0)
+    grid = question("controls").points(asked)
+    steps = {(point.series, point.at): (point.fit.steps, point.fit.warmup) for point in grid}
+    assert steps["full fine-tune", "equal labels"] == (10, 6) and steps["full fine-tune", "equal time"] == (5, 3)
+    assert steps["probe of the network, trained", "equal time"] == (60, 6)
     assert ("probe of the decoder, ridge", "equal labels") not in steps  # the toy's decoder has no layers
     assert ("random weights", "equal time") not in steps
 
@@ -102,7 +121,7 @@ def test_equal_time_by_hand(config: StudyConfig) -> None:
 def test_minutes_by_hand(config: StudyConfig) -> None:
     fit = ask(config).fit("toy", "normal", steps=1).replace(labels=6, steps=100, image_share=0.25, mirror=True)
     clock = Clock(None)
-    clock._known["toy lora 2 auto"] = Times(native=1.0, image=3.0, encode=0.5, paint=0.1)
+    clock._known[clock.key(fit)] = Times(native=1.0, image=3.0, encode=0.5, paint=0.1)
     assert clock.fit(fit) == 150.0  # 75 * 1 + 25 * 3
     assert clock.evaluation(fit, 10) == pytest.approx(10 * 3 * 0.6)
     assert clock.codes(fit) == 0.5 * 6 * 2 * 2  # codes and targets, with their mirror images
@@ -116,8 +135,20 @@ def test_times_are_measured_once_and_kept(config: StudyConfig, tmp_path: Path) -
     path = tmp_path / "times.json"
     first = Clock(path, "cpu").times(fit)
     assert min(first.native, first.image, first.encode, first.paint) > 0
-    assert Clock(path, "cpu").times(fit.replace(rank=2, seed=5)) == first  # read, not measured again
-    assert list(json.loads(path.read_text())) == ["toy lora 2 auto"]
+    assert Clock(path, "cpu").times(fit.replace(intrinsic="depth", seed=5)) == first  # read, not measured again
+    latent = Clock(path, "cpu").times(fit.replace(image_share=0.0, accumulate=2))
+    assert latent.image is None and latent.update(fit.replace(image_share=0.0)) == latent.native
+    assert len(json.loads(path.read_text())) == 2 and Clock(path, "cpu").times(fit) == first
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"targets": "all"}, {"rank": 2}, {"image_share": 0.0}, {"accumulate": 2}, {"gradient_checkpointing": True}],
+)
+def test_times_are_of_one_kind_of_fit(config: StudyConfig, changes: dict[str, object]) -> None:
+    fit, clock = ask(config).fit("toy", "normal", steps=1), Clock(None, "cpu")
+    assert clock.key(fit) != clock.key(fit.replace(**changes))
+    assert clock.key(fit) == clock.key(fit.replace(seed=1, lr=0.1, image_share=0.5)) != Clock(None, "meta").key(fit)
 
 
 def test_a_folder_is_named_by_its_content(config: StudyConfig, folder: Path) -> None:
@@ -129,6 +160,41 @@ def test_a_folder_is_named_by_its_content(config: StudyConfig, folder: Path) -> 
     assert first == second and first.result.name.startswith("test-")
     shorter = works([Point("a", "1", fit)], config.resolved().replace(images=1), Path("out"))[0]
     assert shorter.place == first.place and shorter.result != first.result  # evaluated again, not fitted again
+
+
+def test_other_test_pictures_are_evaluated_anew_and_fitted_no_more(config: StudyConfig, tmp_path: Path) -> None:
+    data, out = world.write(tmp_path / "world", train=3, test=1, square=True), tmp_path / "out"
+    asked = config.replace(data=str(data), images=1)
+    study("families", out, config=asked)
+    (before,), fitted = json.loads((out / "families.json").read_text())["points"], adapters(out)
+    shutil.copy(data / "images" / "train0.png", data / "images" / "test0.png")
+    study("families", out, config=asked)
+    (after,) = json.loads((out / "families.json").read_text())["points"]
+    assert after["error"] != before["error"] and after["problem"] == ""
+    assert adapters(out) == fitted
+
+
+def test_a_generator_of_the_users_own(
+    config: StudyConfig, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its fits to its maps on the page; and a task on another machine finds it, and data, by relative names."""
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    shutil.copytree(folder, place / "data")
+    elsewhere.mkdir()
+    (place / "ilora_test_study_mine.py").write_text(MODULE)
+    monkeypatch.chdir(place)
+    mine = config.replace(generators=("ilora_test_study_mine:Mine",), data="data", images=1)
+    page = study("families", tmp_path / "out", config=mine).read_text()
+    (point,) = json.loads((tmp_path / "out" / "families.json").read_text())["points"]
+    assert point["problem"] == "" and point["error"] > 0 and "What it looks like" in page
+    (work,) = works(
+        [Point("a", "1", ask(mine).fit(mine.generators[0], "normal", steps=1))], mine.resolved(), Path("new")
+    )
+    del sys.modules["ilora_test_study_mine"]
+    monkeypatch.chdir(elsewhere)
+    assert on_ray._attempt(work, torch.get_num_threads(), str(place)) == ""
+    assert (place / work.result).is_file() and list(elsewhere.iterdir()) == []
+    del sys.modules["ilora_test_study_mine"]
 
 
 def test_what_the_user_changes_wins_over_presets_and_loses_to_the_question(config: StudyConfig) -> None:
@@ -229,6 +295,12 @@ def test_every_question_ends_in_a_page(config: StudyConfig, shared: Path, name: 
     assert "What it looks like" in page
 
 
+@pytest.mark.parametrize("name", ["preset", "generator", "data", "intrinsic", "name"])
+def test_a_change_of_what_is_given_otherwise_is_refused(config: StudyConfig, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"--set must name fields of a fit other than .*, got {name}; "):
+        study("families", tmp_path, config=config.replace(changes=SHORT | {name: "paper"}))
+
+
 def test_a_dry_run_tells_the_grid_and_its_minutes_and_writes_nothing(
     config: StudyConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,8 +316,10 @@ def test_what_a_study_refuses(config: StudyConfig, tmp_path: Path) -> None:
         study("ranks", tmp_path, config=config)
     with pytest.raises(ValueError, match="rank asks about generators, got checkpoints"):
         study("rank", tmp_path, config=config.replace(checkpoints=("a",)))
-    with pytest.raises(ValueError, match="needs checkpoints, got none"):
+    with pytest.raises(ValueError, match=r"quality asks about checkpoints, got generators \('toy',\); give them with"):
         study("quality", tmp_path, config=config, dry_run=True)
+    with pytest.raises(ValueError, match="needs checkpoints, got none"):
+        study("quality", tmp_path, config=config.replace(generators=()), dry_run=True)
     with pytest.raises(ValueError, match="did you mean 'normal'"):
         study("rank", tmp_path, config=config.replace(intrinsics=("normals",)))
     assert set(NAMES) == {"intrinsics", "families", "rank", "labels", "quality", "controls", "layers", "recipe"}

@@ -1,9 +1,10 @@
-"""Means over images with bootstrap intervals, paired ratios of two methods, and rank correlation.
+"""Means over images with bootstrap intervals, paired ratios of two methods, Student's t, and rank correlation.
 
 Percentile bootstrap: Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, section 13.3. Images are drawn with
 replacement, so an interval says how the mean would move on another draw of test images of the same kind.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -162,6 +163,55 @@ def pooled(
     mean = ratio(kept, torch.ones_like(kept), weights=weights, resamples=resamples, seed=seed, level=level)
     middle = kept.double().mean(0).quantile(0.5).item()
     return Summary(mean=mean.value, median=middle, low=mean.low, high=mean.high, count=kept.shape[1])
+
+
+def student(level: float, degrees: int) -> float:
+    """The t below which the magnitude of Student's t with so many degrees of freedom stays with probability ``level``.
+
+    Args:
+        level: in (0, 1).
+        degrees: at least 1.
+    """
+    low, high = 0.0, math.pi / 2  # of the angle whose tangent is t / sqrt(degrees)
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if _within(middle, degrees) < level else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
+
+
+def _within(angle: float, degrees: int) -> float:
+    """Probability that |t| <= sqrt(degrees) tan(angle): Abramowitz and Stegun 1964, 26.7.3 and 26.7.4."""
+    odd = degrees % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for power in range(1 + odd, degrees, 2):
+        total, term = total + term, term * math.cos(angle) ** 2 * power / (power + 1)
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
+
+def over_seeds(
+    values: Float[Tensor, "s n"], *, weights: Float[Tensor, " n"] | None = None, level: float = 0.95
+) -> tuple[float, float]:
+    """Student's t interval of the mean over seeds, each of which counts with its mean over the images.
+
+    A percentile bootstrap of three seeds is at most as wide as they lie apart, so that all three are on one side of 0
+    in one of four draws in which nothing is; this one has its level at any number of seeds, if their means are normal.
+
+    Args:
+        values: a row a seed, a column an image; images with a NaN in any row are left out.
+        weights: of the images in a seed's mean, as in ``summarise``.
+        level: probability that the interval holds the mean, in (0, 1).
+
+    Raises:
+        ValueError: fewer than two seeds, which tell of no spread.
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval over seeds needs at least 2, got {len(values)}; pool over images alone")
+    known = ~values.isnan().any(0)
+    kept = values[:, known].double()  # [s, m]
+    share = torch.ones_like(kept[0]) if weights is None else weights[known].double()
+    means = kept @ share / share.sum()  # [s]
+    middle, half = means.mean().item(), student(level, len(means) - 1) * means.std().item() / math.sqrt(len(means))
+    return middle - half, middle + half
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from safetensors import safe_open
 from ilora.comparison import Group
 from ilora.config import FitConfig
 from ilora.evaluation import OURS, Evaluation, ratio_of
-from ilora.ops.statistics import Ratio, Summary, pooled, ratio
+from ilora.ops.statistics import Ratio, Summary, over_seeds, pooled, ratio
 from ilora.studies.plan import Point, Work, look
 
 NOTHING = Summary(math.nan, math.nan, math.nan, math.nan, 0)
@@ -181,13 +181,22 @@ def compared(first: Cell | None, second: Cell | None, *, method: str = OURS) -> 
 
 
 def difference(first: Cell | None, second: Cell | None, *, level: float = 0.95) -> Summary:
-    """Error of one cell minus that of another, paired by seed and image; both are drawn again for the interval."""
+    """Error of one cell minus that of another, paired by seed and image.
+
+    The interval covers two: the bootstrap over seeds and images, and over two seeds or more Student's t over the seeds'
+    mean differences, without which three seeds that lie on one side of 0 by chance would pass for an effect.
+    """
     above, below = _paired(first, second)
     if not above:
         return NOTHING
     one = above[0]
     ours, theirs = (torch.stack([run.errors[OURS][one.primary] for run in side]) for side in (above, below))  # [s, n]
-    return pooled(ours - theirs, weights=one.pixels, resamples=one.resamples, seed=one.seed, level=level)
+    apart = ours - theirs
+    drawn = pooled(apart, weights=one.pixels, resamples=one.resamples, seed=one.seed, level=level)
+    if len(apart) < 2 or not drawn.count:
+        return drawn
+    low, high = over_seeds(apart, weights=one.pixels, level=level)
+    return replace(drawn, low=min(drawn.low, low), high=max(drawn.high, high))
 
 
 @dataclass(frozen=True)

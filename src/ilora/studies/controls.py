@@ -1,5 +1,6 @@
 """What is the adapter's share? The same labels and the same time for everything that one would do instead."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from ilora.adapters.probes import DECODER, Probed
 from ilora.config import FitConfig
 from ilora.generators import load
+from ilora.ops.statistics import Ratio
 from ilora.report import Table
 from ilora.studies.answer import COMMON, Answer, Figure, common, plain, words
 from ilora.studies.cells import Cell, compared, only
@@ -62,7 +64,7 @@ class Controls:
                 for name, fields in LEARNT.items():
                     if name not in (ADAPTER, RANDOM):  # random weights take the adapter's time for its updates
                         fit = ask.fit(generator, kind, steps=QUICK_STEPS, **fields)
-                        grid.append(Point(name, TIME, fit.replace(steps=_updates(ask, own, fit))))
+                        grid.append(Point(name, TIME, _timed(ask, own, fit)))
         return grid
 
     def answer(self, ask: Ask, cells: Sequence[Cell]) -> Answer:
@@ -79,17 +81,23 @@ class Controls:
                 shares[name, "–"] = share
             findings[f"{generator} {kind}"] = {f"adapter ÷ {a}, {b}": plain(share) for (a, b), share in shares.items()}
             known = {f"{a} ({b})": share for (a, b), share in shares.items() if a not in GIVEN.values()}
-            beaten = [name for name, share in known.items() if share.high < 1]
-            ahead = [name for name, share in known.items() if share.low > 1]
-            sentences.append(
-                f"{kind} of {generator}: the adapter is better than {', '.join(beaten) or 'none'}; worse than "
-                f"{', '.join(ahead) or 'none'}; no clear difference from the others."
-                if mine.runs
-                else f"{kind} of {generator}: not measured."
-            )
+            sentences.append(f"{kind} of {generator}: {_sentence(known) if mine.runs else 'not measured.'}")
             figures.append(_figure(group, mine, name=f"{Path(generator).name}-{kind}" if figures else ""))
         header = ("intrinsic", "generator", "what learns", "at", "adapter ÷ it [95 %]", *COMMON)
         return Answer(" ".join(sentences), Table(header, tuple(rows), CAPTION), tuple(figures), findings)
+
+
+def _sentence(known: dict[str, Ratio]) -> str:
+    """Whom the adapter beats, who beats it, and who failed."""
+    beaten = [name for name, share in known.items() if share.high < 1]
+    ahead = [name for name, share in known.items() if share.low > 1]
+    alike = [name for name, share in known.items() if share.low <= 1 <= share.high]
+    lost = [name for name, share in known.items() if math.isnan(share.value)]
+    failed = f"; not measured: {', '.join(lost)}" if lost else ""
+    return (
+        f"the adapter is better than {', '.join(beaten) or 'none'}; worse than {', '.join(ahead) or 'none'}; no clear "
+        f"difference from {', '.join(alike) or 'none'}{failed}."
+    )
 
 
 def _row(cell: Cell, mine: Cell) -> tuple[str, ...]:
@@ -107,9 +115,13 @@ def _figure(group: Sequence[Cell], mine: Cell, *, name: str) -> Figure:
     return Figure(name, drawing, "Error with its 95 % interval; lower is better.")
 
 
-def _updates(ask: Ask, own: FitConfig, other: FitConfig) -> int:
-    """Updates of another fit in the time of the adapter's."""
-    return max(1, round(ask.clock.fit(own) / ask.clock.times(other).update(other)))
+def _timed(ask: Ask, own: FitConfig, other: FitConfig) -> FitConfig:
+    """Another fit with as many updates as fit into the time of the adapter's.
+
+    Of fewer updates the warm-up takes as large a part; of more it takes no longer.
+    """
+    steps = max(1, round(ask.clock.fit(own) / ask.clock.times(other).update(other)))
+    return other.replace(steps=steps, warmup=round(min(1, steps / other.steps) * other.warmup))
 
 
 @lru_cache

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from ilora.presets import learning_rate
 from ilora.run import read_json, write_json
 from ilora.team import Team
 
+TIMED = ("generator", "method", "rank", "targets", "batch", "accumulate", "precision", "gradient_checkpointing",
+         "paint", "passes", "guidance", "image_guidance")  # fields of a fit that its times depend on  # fmt: skip
 PAINTERS = 3  # methods of an evaluation that run the generator: the adapter, the codec, the untouched generator
 
 
@@ -31,24 +33,26 @@ class Times:
 
     Attributes:
         native: an update with the generator's own loss.
-        image: an update with the intrinsic's loss, through the decoder.
+        image: an update with the intrinsic's loss, through the decoder; None where the fit has none.
         encode: a picture to its code.
         paint: a code to its map.
     """
 
     native: float
-    image: float
+    image: float | None
     encode: float
     paint: float
 
     def update(self, config: FitConfig) -> float:
         """A mean update of a fit [s]."""
+        if not config.image_share:
+            return self.native
         return (1 - config.image_share) * self.native + config.image_share * self.image
 
 
 @dataclass
 class Clock:
-    """Times by generator and method, each measured once.
+    """Times of each kind of fit, measured once.
 
     Attributes:
         path: file that keeps them, so that a study that is run again lays out the same grid; None: nothing is written.
@@ -60,8 +64,8 @@ class Clock:
     _known: dict[str, Times] = field(default_factory=dict)
 
     def times(self, config: FitConfig) -> Times:
-        """Times of fits like this one: of the same generator, method and batch."""
-        key = f"{config.generator} {config.method} {config.batch} {config.precision}"
+        """Times of fits like this one."""
+        key = self.key(config)
         if not self._known and self.path is not None and self.path.is_file():
             self._known.update({name: Times(**row) for name, row in read_json(self.path).items()})
         if key not in self._known:
@@ -69,6 +73,11 @@ class Clock:
             if self.path is not None:
                 write_json(self.path, {name: asdict(row) for name, row in self._known.items()})
         return self._known[key]
+
+    def key(self, config: FitConfig) -> str:
+        """What times are kept under: all that they depend on."""
+        words = [f"{name}={getattr(config, name)}" for name in TIMED]
+        return " ".join([*words, f"decoder={config.image_share > 0}", f"device={Team(self.device).device}"])
 
     def fit(self, config: FitConfig) -> float:
         """Seconds of a fit, its codes left out."""
@@ -121,7 +130,9 @@ def measure(config: FitConfig, device: str | None) -> Times:
     rows = torch.arange(config.batch) % len(records.code)
 
     def update(share: float) -> None:
-        gradient(Learner(**{**vars(learner), "config": config.replace(image_share=share)}), rows, 0)
+        asked = replace(learner, config=config.replace(image_share=share))
+        for part in rows.chunk(config.accumulate):
+            gradient(asked, part, 0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -130,8 +141,8 @@ def measure(config: FitConfig, device: str | None) -> Times:
     with torch.no_grad():
         encoded = _timed(lambda: generator.encode(image)) / len(rows)
         painted = _timed(lambda: generator.forward(code)) / len(rows)
-    native = _timed(lambda: update(0.0))
-    return Times(native, _timed(lambda: update(1.0)) if config.image_share else native, encoded, painted)
+    through = _timed(lambda: update(1.0)) if config.image_share else None
+    return Times(_timed(lambda: update(0.0)), through, encoded, painted)
 
 
 def _timed(run: Callable[[], Any]) -> float:

@@ -1,12 +1,14 @@
 """One framework: the same command and the same loop for every family of generators."""
 
+import shlex
 from collections.abc import Sequence
 
+from ilora.config import FitConfig, unparse
 from ilora.report import Table, number
 from ilora.studies.answer import Answer, Figure, percent, plain, words
 from ilora.studies.cells import Cell, compared
 from ilora.studies.figures import Bar, bars
-from ilora.studies.plan import QUICK_STEPS, Ask, Point
+from ilora.studies.plan import QUICK_STEPS, Ask, Point, StudyConfig
 from ilora.studies.sweep import finished, unit_of
 
 
@@ -38,8 +40,18 @@ class Families:
             findings[f"{cell.series} {cell.fit.intrinsic}"] = {"adapter ÷ mean map": plain(share)}
         header = ("intrinsic", "generator", "weights that learn", "number", "labels", "error [95 %]",
                   "÷ mean map [95 %]", "codec ceiling", "seconds", "seeds")  # fmt: skip
-        caption = "ilora fit --generator NAME --intrinsic NAME --seed N --out DIR made each of them."
-        return Answer(_sentence(cells), Table(header, tuple(rows), caption), _figures(cells), findings)
+        return Answer(_sentence(cells), Table(header, tuple(rows), _caption(ask.config)), _figures(cells), findings)
+
+
+def _caption(config: StudyConfig) -> str:
+    """The command that makes each of the fits again."""
+    words = ["ilora", "fit", "--generator", "NAME", "--intrinsic", "NAME", "--seed", "N"]
+    if config.data != FitConfig.data:
+        words += ["--data", config.data, "--on-problem", "skip"]
+    fields = ({"steps": QUICK_STEPS} if config.quick else {}) | config.changes
+    fields.pop("seed", None)  # N is its sum with the place of the seed
+    words += [word for change in unparse(fields) for word in ("--set", change)]
+    return f"{shlex.join([*words, '--out', 'DIR'])} made each of them."
 
 
 def _figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:

@@ -24,8 +24,8 @@ class Labels:
     )
 
     def points(self, ask: Ask) -> list[Point]:
-        """Both presets and random weights at every number of labels that the data has."""
-        there = labels(ask.fit("", ask.intrinsics()[0], steps=1, labels=None))
+        """Both presets and random weights at every number of labels that the data has of all the intrinsics."""
+        there = min(labels(ask.fit("", kind, steps=1, labels=None)) for kind in ask.intrinsics())
         values = SWEEP.quick if ask.config.quick else SWEEP.values
         few = tuple(value for value in values if value <= there) or (there,)
         return replace(SWEEP, values=few, quick=few).points(ask)

@@ -1,8 +1,9 @@
 """Making the points of a study on Ray: several a machine, on many machines that share the study's folder."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -18,7 +19,8 @@ def executor(address: str) -> Executor:
 
     Args:
         address: ``auto`` for the cluster that this machine belongs to, or for one of its own where there is none;
-            see ``ilora.cluster.joined``. All machines must see ``--out`` under the same path.
+            see ``ilora.cluster.joined``. All machines must see ``--out`` under the same path; relative paths and
+            ``MODULE:CLASS`` are looked up in this process's working folder, on machines that have it.
 
     Raises:
         ImportError: Ray is not installed.
@@ -42,7 +44,7 @@ def _spread(works: Sequence[Work], tell: Tell) -> None:
     threads = min(CORES, torch.get_num_threads())
     gpus = int(ray.cluster_resources().get("GPU", 0) >= 1 and works[0].evaluation.device != "cpu")
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=1)(_attempt)
-    waiting = {task.remote(_anywhere(work), threads): work for work in works}
+    waiting = {task.remote(_anywhere(work), threads, os.getcwd()): work for work in works}
     while waiting:
         (done,), _ = ray.wait(list(waiting), num_returns=1)
         try:
@@ -52,12 +54,17 @@ def _spread(works: Sequence[Work], tell: Tell) -> None:
         tell(waiting.pop(done), problem)
 
 
-def _attempt(work: Work, threads: int) -> str:
-    """``attempt`` with so many threads; as many as the study's own process has give the same bits as that."""
+def _attempt(work: Work, threads: int, folder: str) -> str:
+    """``attempt`` with so many threads, in ``folder`` where this machine has it: names mean what they mean there.
+
+    As many threads as the study's own process has give the same bits as that.
+    """
     torch.set_num_threads(threads)
+    if os.path.isdir(folder):  # where names that need it are absent, the point fails and says which
+        os.chdir(folder)
     return attempt(work)
 
 
 def _anywhere(work: Work) -> Work:
-    """The same with an absolute path: a task runs in another folder."""
-    return Work(work.fit, Path(work.place).absolute(), work.split, work.evaluation)
+    """The same with an absolute path, which does not depend on a machine's working folder."""
+    return replace(work, place=work.place.absolute())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ilora import tables
+from ilora.config import unparse
 from ilora.data import dataset
 from ilora.evaluation import OURS
 from ilora.images import replacing
@@ -84,8 +85,8 @@ def command(name: str, config: StudyConfig) -> str:
         words += [word for value in values for word in (option, value)]
     words += ["--checkpoints", *config.checkpoints] if config.checkpoints else []
     words += ["--data", config.data, "--seeds", str(config.seeds)] + ["--quick"] * config.quick
-    words += ["--images", str(config.images)] if config.images and not config.quick else []
-    words += [word for key, value in config.changes.items() for word in ("--set", f"{key}={value}")]
+    words += ["--images", str(config.images)] if config.images else []
+    words += [word for change in unparse(config.changes) for word in ("--set", change)]
     return shlex.join(words)
 
 
@@ -133,7 +134,7 @@ def _gallery(done: Sequence[Cell]) -> Section:
         columns.append([])
         first = next(one for one in cell.outcomes if one.evaluation)
         how = first.work.evaluation
-        predictor = Predictor(first.work.run.path, device=how.device, mirror=how.mirror)
+        predictor = Predictor(first.work.run.path, generator=how.generator, device=how.device, mirror=how.mirror)
         intrinsic = predictor.intrinsic(kind)
         for place in places:
             map = predictor(examples[place].image)[kind][None]

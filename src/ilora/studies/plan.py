@@ -12,6 +12,7 @@ from ilora.data import dataset
 from ilora.data.cache import content_hash
 from ilora.evaluate import EvaluateConfig
 from ilora.generators import embedded, load
+from ilora.generators.foreign import is_code
 from ilora.intrinsics import NAMES, intrinsic
 from ilora.presets import preset
 from ilora.run import Run
@@ -20,6 +21,13 @@ from ilora.studies.cost import Clock
 SEEDS, QUICK_SEEDS = 3, 1
 QUICK_IMAGES = 32  # of the test split
 QUICK_STEPS = 50  # updates of a fit with the preset default
+GIVEN = {  # fields of a fit that no change may name, and where they come from
+    "generator": "--generator names generators",
+    "data": "--data names the data",
+    "intrinsic": "--intrinsics names intrinsics",
+    "preset": "the question takes its own presets",
+    "name": "the question takes its own presets",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +42,7 @@ class StudyConfig(Configuration):
     images: int | None = None  # of the split; None: all, with quick the first 32
     seeds: int | None = None  # fits of each point; None: 3, with quick 1
     quick: bool = False  # the small grid with short fits
-    changes: dict[str, Any] = field(default_factory=dict)  # fields of every fit, unless the question varies them
+    changes: dict[str, Any] = field(default_factory=dict)  # fields of every fit but GIVEN; the question's own win
     device: str | None = None  # None: the accelerator if there is one
     resamples: int = 10_000  # bootstrap draws
 
@@ -42,8 +50,13 @@ class StudyConfig(Configuration):
         """With the values that stand for None.
 
         Raises:
-            ValueError: an unknown intrinsic, or a count below 1.
+            ValueError: an unknown intrinsic, a count below 1, or a change of what is given otherwise.
         """
+        if taken := [name for name in GIVEN if name in self.changes]:
+            remedy = "; ".join(dict.fromkeys(GIVEN[name] for name in taken))
+            raise ValueError(
+                f"--set must name fields of a fit other than {', '.join(GIVEN)}, got {', '.join(taken)}; {remedy}"
+            )
         for name in self.intrinsics:
             intrinsic(name)
         found = {
@@ -122,12 +135,14 @@ class Work:
         fit: what is fitted.
         place: the folder; shared by all studies with the same ``--out``.
         split: that it is evaluated on.
+        examples: fingerprint of that.
         evaluation: how.
     """
 
     fit: FitConfig
     place: Path
     split: str
+    examples: str
     evaluation: EvaluateConfig
 
     @property
@@ -138,7 +153,7 @@ class Work:
     @property
     def result(self) -> Path:
         """All numbers of the evaluation, JSON; there once the point is finished."""
-        how = content_hash(self.evaluation.replace(device=None).write())[:8]
+        how = content_hash(self.evaluation.replace(device=None).write(), self.examples)[:8]
         return self.place / f"{self.split}-{how}.json"
 
 
@@ -166,13 +181,27 @@ def points(grid: Sequence[Point], seeds: int) -> list[Point]:
 
 def works(grid: Sequence[Point], config: StudyConfig, out: Path) -> list[Work]:
     """What is to be done for each point; points of equal content share one."""
+    contents.cache_clear()  # files may have changed since the last study of this process
+    return [_work(point, config, out) for point in grid]
+
+
+def _work(point: Point, config: StudyConfig, out: Path) -> Work:
+    """See ``works``. Test data that cannot be read hash by their name; evaluating will say what is wrong with them."""
+    fit = point.fit
+    try:
+        examples = contents(fit.data, fit.intrinsic, config.split)
+    except (ValueError, OSError, ImportError):
+        examples = fit.data
     how = EvaluateConfig(
-        controls=False, images=config.images, resamples=config.resamples, on_problem="skip", device=config.device
+        controls=False,
+        mirror=point.mirror,
+        images=config.images,
+        resamples=config.resamples,
+        on_problem="skip",
+        device=config.device,
+        generator=fit.generator if is_code(fit.generator) else None,  # who asked named it
     )
-    return [
-        Work(point.fit, out / "points" / identity(point.fit), config.split, how.replace(mirror=point.mirror))
-        for point in grid
-    ]
+    return Work(fit, out / "points" / identity(fit), config.split, examples, how)
 
 
 def identity(fit: FitConfig) -> str:
@@ -181,12 +210,13 @@ def identity(fit: FitConfig) -> str:
     A generator or data that cannot be read hash by their names; fitting will say what is wrong with them.
     """
     try:
-        content = (look(fit.generator).fingerprint, _labels(fit.data, fit.intrinsic))
+        content = (look(fit.generator).fingerprint, contents(fit.data, fit.intrinsic, "train"))
     except (ValueError, OSError, ImportError):
         content = (fit.generator, fit.data)
     return f"{Path(fit.generator).name}-{fit.intrinsic}-{content_hash(fit.write(), *content)[:12]}"
 
 
 @lru_cache
-def _labels(data: str, kind: str) -> str:
-    return dataset(data, intrinsic=kind, split="train", on_problem="skip").fingerprint
+def contents(data: str, kind: str, split: str) -> str:
+    """Fingerprint of a split's pictures and of their maps of one intrinsic."""
+    return dataset(data, intrinsic=kind, split=split, on_problem="skip").fingerprint

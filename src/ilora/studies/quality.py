@@ -18,7 +18,7 @@ from ilora.run import read_json, say, write_json
 from ilora.studies.answer import COMMON, Answer, Figure, common
 from ilora.studies.cells import Cell
 from ilora.studies.figures import Curve, Mark, Panel, panels
-from ilora.studies.plan import QUICK_STEPS, Ask, Point, look
+from ilora.studies.plan import QUICK_STEPS, Ask, Point, contents, look
 from ilora.studies.sweep import finished, unit_of
 from ilora.zoo.quality import sliced_wasserstein
 from ilora.zoo.scene_encoder import VERSION
@@ -29,6 +29,7 @@ MEASURES = {"frechet": "Fréchet distance", "kernel": "kernel distance", "sliced
             "bits_per_token": "bits a token"}  # fmt: skip
 FEATURES = ("frechet", "kernel")  # those in the features of a scene encoder
 POOLED = "all"
+FEWEST = 5  # checkpoints that say something: four are in perfect order by chance once in twelve, five once in sixty
 
 
 class Quality:
@@ -53,13 +54,16 @@ class Quality:
 
     def answer(self, ask: Ask, cells: Sequence[Cell]) -> Answer:
         """Correlations of every measure of quality with every intrinsic, by family and pooled."""
-        distances = {cell.fit.generator: quality(cell, ask) for cell in finished(cells)}
+        ones = {cell.fit.generator: cell for cell in reversed(finished(cells))}
+        distances = {generator: quality(cell, ask) for generator, cell in ones.items()}
+        families = tuple(dict.fromkeys(cell.series for cell in cells))
+        alone = len(families) == 1  # other measures are of a family's own codebook, or of one training's own protocol
         known = [name for name in MEASURES if any(name in row for row in distances.values())]
         found = {
             (kind, measure, family): _correlation(cells, distances, kind=kind, measure=measure, family=family)
             for kind in dict.fromkeys(cell.fit.intrinsic for cell in cells)
             for measure in known
-            for family in (*dict.fromkeys(cell.series for cell in cells), POOLED)
+            for family in (*families, *((POOLED,) if alone or measure in FEATURES else ()))
         }
         rows = [
             (cell.fit.intrinsic, cell.series, cell.at,
@@ -141,7 +145,8 @@ def quality(cell: Cell, ask: Ask) -> dict[str, float]:
         return _numbers(read_json(beside))
     if card.is_file() and (rungs := read_json(card).get("ladder")):
         return _numbers(rungs[-1])
-    kept = ask.out / "quality" / f"{look(name).fingerprint}.json"
+    pictures = contents(cell.fit.data, cell.fit.intrinsic, "train")
+    kept = ask.out / "quality" / f"{look(name).fingerprint}-{pictures[:12]}.json"
     if not kept.is_file():
         write_json(kept, measure(name, cell.fit.data, kind=cell.fit.intrinsic, device=ask.config.device))
     return _numbers(json.loads(kept.read_text()))
@@ -173,15 +178,16 @@ def _correlation(
 
 
 def _sentence(found: dict[tuple[str, str, str], Correlation]) -> str:
-    """The pooled correlations."""
+    """The pooled correlations; those of each family where families do not compare."""
     clauses = []
     for (kind, measure, family), rho in found.items():
-        if family != POOLED or rho.value != rho.value:
+        if rho.value != rho.value or (family != POOLED and (kind, measure, POOLED) in found):
             continue
         clear = "clear of 0" if max(rho.low, -rho.high) > 0 else "not clear of 0"
         clauses.append(
-            f"{kind} and {MEASURES[measure]}: rho {rho.value:.2f} [{rho.low:.2f}, {rho.high:.2f}] over {rho.count} "
-            f"checkpoints, {clear}."
+            f"{kind} and {MEASURES[measure]}{'' if family == POOLED else f' of {family}'}: rho {rho.value:.2f} "
+            f"[{rho.low:.2f}, {rho.high:.2f}] over {rho.count} checkpoints, "
+            f"{clear if rho.count >= FEWEST else 'too few to say'}."
         )
     return " ".join(clauses) or "Not measured."
 
@@ -204,8 +210,8 @@ def _figure(
                 marks = [(distances[cell.fit.generator].get(name, math.nan), cell.error()) for cell in group
                          if cell.series == family]  # fmt: skip
                 curves.append(Curve(family, tuple(Mark(x, e.mean, e.low, e.high) for x, e in marks if x == x)))
-            rho = found[kind, name, POOLED].value
-            title = f"{kind}: rho {rho:.2f}" if rho == rho else kind
+            rho = found.get((kind, name, POOLED))
+            title = f"{kind}: rho {rho.value:.2f}" if rho and rho.value == rho.value else kind
             axes = (title, MEASURES[name], f"{metric}{unit_of(metric)}")
             row.append(Panel(*axes, tuple(curves), joined=False))
         rows.append(row)

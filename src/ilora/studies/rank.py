@@ -18,7 +18,7 @@ class Rank:
     asks = "How small may the adapter be?"
     shows = (
         "The same fit at ranks from 1 to 64, with our recipe and the published one. A flat curve means that few "
-        "weights suffice: the generator knew it already. Dashed: the same fit on random weights."
+        "weights suffice: the generator knew it already. Dashed: the same fit on random weights, at the middle rank."
     )
 
     def points(self, ask: Ask) -> list[Point]:

@@ -43,10 +43,10 @@ TIMED = {"timestep", "readout_image", "readout_output", "readout_auto"}  # nothi
 SHARES = {"default": (1 / 8, 1 / 4, 1 / 2), "paper": (1 / 64, 1 / 16, 1 / 4)}  # of the updates: error against time
 LEVEL = 0.95  # of all intervals of one generator and intrinsic together (Bonferroni)
 RULE = (
-    "Error minus that of default in percent of default's, paired by seed and image, with a bootstrap interval over "
-    f"both; the intervals of one intrinsic hold together with {100 * LEVEL:g} %. Helps: the interval lies below 0. "
-    "Harms: it lies above 0. No difference: it holds 0. With one seed only images are drawn, and the luck of a seed "
-    "may pass for an effect."
+    "Error minus that of default in percent of default's, paired by seed and image. The interval covers a bootstrap "
+    "over both and, over two seeds or more, Student's t over the seeds' differences; the intervals of one intrinsic "
+    f"hold together with {100 * LEVEL:g} %. Helps: the interval lies below 0. Harms: it lies above 0. No difference: "
+    "it holds 0. With one seed only images are drawn, and the luck of a seed may pass for an effect."
 )
 
 

@@ -45,6 +45,10 @@ def study(
     asked, config, out = question(name), (config or StudyConfig()).resolved(), Path(out).expanduser()
     if config.checkpoints and not asked.of_checkpoints:
         raise ValueError(f"{name} asks about generators, got checkpoints {config.checkpoints}; give them as generators")
+    if config.generators and asked.of_checkpoints:
+        raise ValueError(
+            f"{name} asks about checkpoints, got generators {config.generators}; give them with --checkpoints"
+        )
     clock = Clock(None if dry_run else out / TIMES, config.device)
     ask = Ask(config, out if dry_run else checks.output(out), clock, dry_run)
     grid = points(asked.points(ask), config.seeds)
@@ -114,7 +118,7 @@ def _tell(asked: Question, grid: Sequence[Point], todo: Sequence[Work], clock: C
     total = number(clock.minutes({work.place: work.fit for work in missing.values()}.values(), images))
     print(
         f"{len(grid)} points, {len(missing)} to make: about {total} minutes in one process on this machine, from two "
-        "updates of each generator and method; nothing was written"
+        "updates of each kind of fit; nothing was written"
     )
 
 

@@ -73,7 +73,7 @@ class Sweep:
         lines = {"codec ceiling": trained[-1].error("codec_ceiling").mean} if trained else {}
         lines |= {"mean training map": trained[-1].error("mean_map").mean} if trained else {}
         if not self.control:
-            lines |= {cell.series: cell.error().mean for cell in only(group, series=RANDOM)}
+            lines |= {f"{RANDOM}, {self.field} {c.at}": c.error().mean for c in only(group, series=RANDOM)}
         return lines
 
     def table(self, cells: Sequence[Cell]) -> Table:
@@ -132,16 +132,17 @@ def rank_answer(sweep: Sweep, cells: Sequence[Cell]) -> Answer:
             sentences.append(f"{kind} of {generator}: not measured.")
             continue
         small = smallest(mine, best)
-        control = next(iter(only(group, series=RANDOM)), None)
-        share, against = compared(small, best), compared(best, control)
+        (control,) = only(group, series=RANDOM)
+        (like,) = only(group, series="default", rank=control.fit.rank)
+        share, against = compared(small, best), compared(like, control)
         findings[f"{generator} {kind}"] = {
             "smallest": small.fit.rank, "weights": small.weights, "share": small.share, "best": best.fit.rank,
-            "smallest ÷ best": plain(share), "best ÷ random weights": plain(against),
+            "smallest ÷ best": plain(share), f"rank {control.at} ÷ the same on random weights": plain(against),
         }  # fmt: skip
         sentences.append(
             f"{kind} of {generator}: rank {small.at}, {small.weights:,} weights ({percent(small.share)}), is within "
-            f"{round(100 * (CLOSE - 1))} % of the best, rank {best.at} (ratio {number(share.value)}); the best one's "
-            f"error is {number(against.value)} of random weights'."
+            f"{round(100 * (CLOSE - 1))} % of the best, rank {best.at} (ratio {number(share.value)}); at rank "
+            f"{control.at} the error is {number(against.value)} of that of the same fit on random weights."
         )
     figure = Figure("", sweep.panels(cells), "Error over rank, over the weights that learn, and over time.")
     return Answer(" ".join(sentences), sweep.table(cells), (figure,), findings)
