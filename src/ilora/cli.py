@@ -28,7 +28,7 @@ Ray = Annotated[str | None, typer.Option(help="Work on Ray: auto, or the address
 Workers = Annotated[int, typer.Option(help="Processes on Ray, each with its own copy of the model.", min=1)]
 Column = Annotated[str | None, typer.Option(help="Of pictures in Parquet files, with --ray. Default: the only one.")]
 GENERATOR = "Embedded name, diffusers folder, hub id, checkpoint file, or MODULE:CLASS of your own."
-EMBEDDED = "the embedded; with --quick rooms-diffusion, unless the study compares generators."
+EMBEDDED = "the embedded; with --quick rooms-nano, unless the study compares generators."
 
 
 @app.command()

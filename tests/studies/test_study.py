@@ -52,7 +52,7 @@ def named(grid: Sequence[Point]) -> list[tuple[str, str]]:
 
 def test_quick_questions_take_one_generator_unless_they_compare_them() -> None:
     quick, whole = ask(StudyConfig(quick=True)), ask(StudyConfig())
-    assert quick.generators() == ("rooms-diffusion",)
+    assert quick.generators() == ("rooms-nano",)
     assert quick.generators(across=True) == whole.generators() == (
         "rooms-ar", "rooms-diffusion", "rooms-gan", "rooms-nano")  # fmt: skip
     for name, count in (("intrinsics", 4), ("families", 4), ("rank", 1), ("labels", 1)):
