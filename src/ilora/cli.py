@@ -62,7 +62,7 @@ def fit(
 ) -> None:
     """Teach a small adapter to make the generator paint one intrinsic."""
     from ilora.fit import fit as run
-    from ilora.plan import configure
+    from ilora.plan import after, configure
 
     words = {
         "generator": generator,
@@ -83,7 +83,7 @@ def fit(
     try:
         run(config, out, resume=resume, on_problem=on_problem, dry_run=dry_run, device=device)
     except KeyboardInterrupt as stopped:
-        typer.echo(f"{stopped or 'stopped'}: ilora fit --resume --out {out}", err=True)
+        typer.echo(after(stopped, out), err=True)
         raise typer.Exit(130) from stopped
 
 
