@@ -126,7 +126,7 @@ def _write(
         for picture, labels, doubts in (row for group in groups for row in _answers(group, book, result)):
             if doubts:
                 doubtful += 1
-                _fail(result, picture.source, "; ".join(doubts))
+                run.fail(result.failed, picture.source, "; ".join(doubts))
                 _give_up(doubtful, book, result)
             else:
                 book.write(picture, labels)
@@ -154,7 +154,7 @@ def _answers(
         answers = [ask(each, batch) for each in book.teachers]
     except ValueError as error:
         for picture in group:
-            _fail(result, picture.source, str(error))
+            run.fail(result.failed, picture.source, str(error))
         return
     for picture, given in zip(group, zip(*answers, strict=True), strict=True):
         labels = {name: label for answer in given for name, label in answer.labels.items()}
@@ -173,7 +173,7 @@ def _photos(names: Mapping[str, Path], *, book: Book, result: Labelled, side: in
                 warnings.simplefilter("always")
                 image = images.read(path)[None]
         except (ValueError, OSError) as error:
-            _fail(result, str(path), str(error))
+            run.fail(result.failed, str(path), str(error))
             continue
         for line in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
             run.say(f"{path}: {line.removeprefix(f'{path} ')}")
@@ -206,12 +206,6 @@ def _painted(draw: Draw, painter: Generator, *, book: Book, result: Labelled, ba
                 painted=Painted(code.contiguous(), painter.fingerprint),
                 about={"generator": painter.name, "prompt": draw.prompt, "seed": seed},
             )
-
-
-def _fail(result: Labelled, word: str, reason: str) -> None:
-    """Report one line, now and in the result."""
-    result.failed[word] = " ".join(reason.replace(f"{word} ", "", 1).split())
-    run.say(f"{word}: {result.failed[word]}")
 
 
 def _sheet(rows: Sequence[tuple[Picture, dict[str, Labels]]], book: Book) -> Path:

@@ -5,7 +5,6 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from ilora.data.cache import content_hash
 from ilora.data.labels import READERS, Labels
 from ilora.data.teachers.base import Teacher
 from ilora.records import Painted
-from ilora.run import append
+from ilora.run import append, rows
 
 LOG = "labels.jsonl"  # one line a picture, in the folder
 PICTURES = "images"
@@ -90,7 +89,7 @@ class Book:
         self._painted = "generator" in origin
         self._declare(origin)
         (self.folder / LOG).touch()
-        self._rows = {row["name"]: row for row in _rows(self.folder / LOG)}
+        self._rows = {row["name"]: row for row in rows(self.folder / LOG)}
 
     def done(self, name: str, content: str) -> bool:
         """Whether the picture is in the folder with all maps by these teachers."""
@@ -199,14 +198,3 @@ def _value(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # nan, inf, -inf
     return json.dumps(value, ensure_ascii=False)
-
-
-def _rows(log: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log, from which a line that a kill left half written is cut."""
-    rows = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        with suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    with images.replacing(log) as draft:
-        draft.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    return rows

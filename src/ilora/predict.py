@@ -2,12 +2,10 @@
 
 import glob
 import importlib.metadata
-import json
 import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,7 +146,7 @@ def gather(words: Sequence[str | Path], *, failed: dict[str, str]) -> list[Path]
             inside = [file for file in inside if file.is_file()]
             reason = "no such file, folder or pattern; check the path"
         if not inside:
-            _fail(failed, word, reason)
+            run.fail(failed, word, reason)
         found |= dict.fromkeys(file.absolute() for file in inside)
     return list(found)
 
@@ -180,12 +178,6 @@ def grouped(items: Iterable[T], *, key: Callable[[T], Hashable], batch: int) -> 
     yield from waiting.values()
 
 
-def _fail(failed: dict[str, str], word: str, reason: str) -> None:
-    """Report one line, now and in the result."""
-    failed[word] = " ".join(reason.replace(f"{word} ", "", 1).split())
-    run.say(f"{word}: {failed[word]}")
-
-
 def _read(
     names: Mapping[str, Path], predictor: Predictor, result: Predictions, done: dict[str, str]
 ) -> Iterator[Photo]:
@@ -200,7 +192,7 @@ def _read(
                 warnings.simplefilter("always")
                 image = images.read(path)
         except (ValueError, OSError) as error:
-            _fail(result.failed, str(path), str(error))
+            run.fail(result.failed, str(path), str(error))
             continue
         for line in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
             run.say(f"{path}: {line.removeprefix(f'{path} ')}")
@@ -218,7 +210,7 @@ def _save(
     """Write all files of one photo and its line in the log; returns the previews, none where a map is not finite."""
     bad = [name for name, estimate in estimates.items() if not estimate.map.isfinite().all()]
     if bad:
-        _fail(result.failed, str(photo.path), f"its {bad[0]} is not finite; use a wider dtype")
+        run.fail(result.failed, str(photo.path), f"its {bad[0]} is not finite; use a wider dtype")
         return []
     files = []
     for name, estimate in estimates.items():
@@ -310,7 +302,7 @@ def _sheet(rows: Sequence[tuple[Photo, Sequence[UInt8[Tensor, "3 _ _"]]]], predi
 
 def _done(folder: Path, predictor: Predictor, formats: Sequence[str]) -> dict[str, str]:
     """Content hash of each photo whose maps by these adapters are whole in the folder, by name."""
-    rows = _rows(folder / LOG)
+    rows = run.rows(folder / LOG)
     adapters = _adapters(predictor)
     parts = [f".{name}" for name in adapters]
     parts += [f".{name}.uncertainty" for name in adapters if predictor.samples(name) > 1]
@@ -320,14 +312,3 @@ def _done(folder: Path, predictor: Predictor, formats: Sequence[str]) -> dict[st
         for row in rows
         if row["adapters"] == adapters and all((folder / f"{row['name']}{ending}").is_file() for ending in endings)
     }
-
-
-def _rows(log: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log, which a line that a kill left half written is cut from."""
-    rows = []
-    for line in log.read_text().splitlines() if log.exists() else []:
-        with suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    with run.replacing(log) as partial:
-        partial.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return rows
