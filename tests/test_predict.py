@@ -251,6 +251,23 @@ def test_resume_predicts_only_what_is_not_there(runs, photos, tmp_path):
     assert len(other.files) == 4
 
 
+def test_resume_takes_what_another_call_made_for_what_it_is(runs, photos, tmp_path):
+    photo, out = photos / "b.png", tmp_path / "maps"
+    one, other = runs / "depth", draw(tmp_path / "other", "depth", seed=8)
+
+    def predicted(adapters, *formats, mirror=False):
+        adapters = Predictor(adapters, mirror=mirror)
+        return bool(predict(photo, adapters, out, formats=formats or ["npy"], resume=True).files)
+
+    assert predicted(one) and not predicted(one)
+    assert predicted(other) and predicted(one)  # it lay there from the other adapter
+    assert np.load(out / "b.depth.npy").tolist() == Predictor(one)(images.read(photo))["depth"][0].tolist()
+    assert predicted(other, "png16") and predicted(other, "npy") and not predicted(other, "npy", "png16")
+    assert predicted(other, mirror=True) and not predicted(other, mirror=True) and predicted(other)
+    assert predicted(runs / "normal") and not predicted(other)  # beside each other
+    assert not predicted([runs / "normal", tmp_path / "other"])
+
+
 def test_a_prediction_that_is_not_finite_is_reported_and_not_written(photos, tmp_path):
     weights, about = file.read(draw(tmp_path / "run", "albedo"))
     file.write(tmp_path / "run" / file.FILE, {name: value * float("nan") for name, value in weights.items()}, about)

@@ -225,7 +225,8 @@ def _save(
     result.files[photo.path] = files
     run.append(result.folder / LOG, {
         "name": photo.name, "input": photo.path.name, "content": photo.digest, "height": photo.size[0],
-        "width": photo.size[1], "adapters": _adapters(predictor), "files": [file.name for file in files],
+        "width": photo.size[1], "adapters": _adapters(predictor), "mirror": predictor.mirror,
+        "files": [file.name for file in files],
         **photo.story(),
     })  # fmt: skip
     return [predictor.intrinsic(name).show(estimate.map)[0].cpu() for name, estimate in estimates.items()]
@@ -301,14 +302,26 @@ def _sheet(rows: Sequence[tuple[Photo, Sequence[UInt8[Tensor, "3 _ _"]]]], predi
 
 
 def _done(folder: Path, predictor: Predictor, formats: Sequence[str]) -> dict[str, str]:
-    """Content hash of each photo whose maps by these adapters are whole in the folder, by name."""
-    rows = run.rows(folder / LOG)
-    adapters = _adapters(predictor)
-    parts = [f".{name}" for name in adapters]
-    parts += [f".{name}.uncertainty" for name in adapters if predictor.samples(name) > 1]
-    endings = [f"{part}{FORMATS[word]}" for part in parts for word in formats]
+    """Content hash of each photo whose maps by these adapters are whole in the folder, by name.
+
+    A file holds what the last line that names it says, whatever other calls wrote before or beside it.
+    """
+    adapters, rows = _adapters(predictor), run.rows(folder / LOG)
+    kinds = {f".{name}": name for name in adapters}
+    kinds |= {f".{name}.uncertainty": name for name in adapters if predictor.samples(name) > 1}
+    last = {file: row for row in rows for file in row.get("files", ()) if (folder / file).is_file()}
+
+    def holds(file: str, kind: str, content: str) -> bool:
+        row = last.get(file, {})
+        made = (row.get("content"), row.get("mirror"), row.get("adapters", {}).get(kind))
+        return made == (content, predictor.mirror, adapters[kind])
+
     return {
         row["name"]: row["content"]
         for row in rows
-        if row["adapters"] == adapters and all((folder / f"{row['name']}{ending}").is_file() for ending in endings)
+        if all(
+            holds(f"{row['name']}{part}{FORMATS[word]}", kind, row["content"])
+            for part, kind in kinds.items()
+            for word in formats
+        )
     }
