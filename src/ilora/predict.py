@@ -102,13 +102,15 @@ def predict(
         resume: leave out photos whose maps by these adapters are in the folder already.
 
     Raises:
-        ValueError: an unknown format, a folder that cannot be written, or adapters that ``Predictor`` refuses.
+        ValueError: an unknown format, a folder that cannot be written or holds the photos, or adapters that
+            ``Predictor`` refuses.
     """
     formats = [checks.choice("format", word, known=list(FORMATS)) for word in formats]
-    folder, batch = checks.output(out), checks.positive("batch", batch)
+    batch, failed, rows = checks.positive("batch", batch), dict[str, str](), []
     predictor = adapters if isinstance(adapters, Predictor) else Predictor(adapters)
-    result, rows = Predictions(folder), []
-    names = photos if isinstance(photos, Mapping) else find_photos(photos, failed=result.failed)
+    names = photos if isinstance(photos, Mapping) else find_photos(photos, failed=failed)
+    checks.apart(out, names.values())
+    result = Predictions(folder := checks.output(out), failed=failed)
     done = _done(folder, predictor, formats) if resume else {}
     if not resume:
         (folder / LOG).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from ilora.labelling import Book
 from ilora.scale.jobs import Command, DrawJob, Job, LabelJob, PredictJob
 from ilora.scale.layouts import LAYOUTS, Unpacked
 from ilora.scale.pool import Act, spread
-from ilora.scale.shards import SHARD, Shard, cut, sow
+from ilora.scale.shards import SEEDS, SHARD, Shard, cut, sow
 
 RECORDS = ".shards"  # in the output folder: a record a finished shard, and what is not finished
 FAILURES = "failures.jsonl"  # in the output folder: a line a record that could not be used
@@ -135,7 +135,7 @@ def _all(shards: Sequence[Shard], job: Job, result: Bulk, *, identity: str, crew
     cluster.need("pyarrow", "pandas")
     checks.positive("workers", crew.workers)
     out = result.folder
-    _apart(shards, out)
+    checks.apart(out, (path for shard in shards if shard.layout != SEEDS for path in shard.files.values()))
     _sweep(out)
     answers = spread(
         [shard.write() for shard in shards],
@@ -229,13 +229,6 @@ def _merged(shards: Sequence[Shard], job: Job, result: Bulk) -> Bulk:
         with replacing(out / SHEET) as partial_:
             shutil.copyfile(sheet, partial_)
     return Bulk(out, result.done, result.skipped, len(rows), failed)
-
-
-def _apart(shards: Sequence[Shard], out: Path) -> None:
-    """Refuse an output folder whose new tar or Parquet files would replace those that are read."""
-    for shard in shards:
-        if shard.packed and (out / f"{shard.name}{shard.path.suffix}").resolve() == shard.path.resolve():
-            raise ValueError(f"--out must not hold the inputs, got {shard.path} in it; choose another folder")
 
 
 def _sweep(out: Path) -> None:
