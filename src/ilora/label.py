@@ -172,7 +172,7 @@ def _photos(names: Mapping[str, Path], *, book: Book, result: Labelled, side: in
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 image = images.read(path)[None]
-        except (ValueError, OSError) as error:
+        except images.UNREADABLE as error:
             run.fail(result.failed, str(path), str(error))
             continue
         for line in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):

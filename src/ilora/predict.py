@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 FORMATS = {"npy": ".npy", "npz": ".npz", "png16": ".16bit.png", "exr": ".exr", "preview": ".png"}
 LOG = "predictions.jsonl"  # one line a photo, in the output folder
+LONGEST = 200  # bytes of an output's name before its endings; file systems take 255 in all
 SHEET = 24  # photos on the contact sheet
 
 
@@ -154,12 +155,16 @@ def gather(words: Sequence[str | Path], *, failed: dict[str, str]) -> list[Path]
 
 
 def named(paths: Sequence[Path]) -> dict[str, Path]:
-    """A name for each photo: its stem, with the suffix and if need be a number where stems repeat (case aside)."""
+    """A name for each photo: its stem, with the suffix and if need be a number where stems repeat (case aside).
+
+    Names of more than ``LONGEST`` bytes are cut.
+    """
     stems = Counter(path.stem.casefold() for path in paths)
     names: dict[str, Path] = {}
     taken: set[str] = set()
     for path in paths:
         plain = path.stem if stems[path.stem.casefold()] == 1 else path.name.replace(".", "_")
+        plain = os.fsencode(plain)[:LONGEST].decode(errors="ignore")
         name, number = plain, 1
         while name.casefold() in taken:
             number += 1
@@ -193,7 +198,7 @@ def _read(
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 image = images.read(path)
-        except (ValueError, OSError) as error:
+        except images.UNREADABLE as error:
             run.fail(result.failed, str(path), str(error))
             continue
         for line in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
