@@ -111,7 +111,8 @@ def predict(
     predictor = adapters if isinstance(adapters, Predictor) else Predictor(adapters)
     names = photos if isinstance(photos, Mapping) else find_photos(photos, failed=failed)
     checks.apart(out, names.values())
-    result = Predictions(folder := checks.output(out), failed=failed)
+    folder = checks.output(out)
+    result = Predictions(folder, failed=failed)
     done = _done(folder, predictor, formats) if resume else {}
     if not resume:
         (folder / LOG).unlink(missing_ok=True)
