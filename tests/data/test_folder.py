@@ -158,7 +158,8 @@ def test_nothing_valid_and_impossible_values(folder: Path) -> None:
     assert problems(folder) == [
         "depths/a.png: no pixel of it is valid; leave it out, or correct invalid in meta.toml",
         "depths/b.png: its depth is 2 everywhere; leave it out, or find the right file",
-        "depths/c.npy: 12 of its pixels are NaN or infinite; declare invalid = [nan, inf]",
+        "depths/c.npy: 12 of its pixels are NaN or infinite; "
+        "declare invalid = [nan, inf, -inf], with what it holds already",
         'depths/c.npy: its median depth is 1723 m; declare the unit and scale, or unit = "relative"',
     ]
 
