@@ -73,9 +73,9 @@ def label(
     """Let teachers label pictures, and write a folder with ``meta.toml`` that ``fit`` and ``evaluate`` read.
 
     Labels that are there already, for the same content by the same teachers, stay. Pictures whose labels cannot be true
-    are reported and left out; so is what cannot be read. The folder also gets ``labels.jsonl``, a line a picture, and
-    ``sheet.png``. Pictures of a generator come with the codes that they were painted from, which fits of that generator
-    then begin at.
+    are reported and left out; so is what cannot be read, and a photo whose name the labels of another one have. The
+    folder also gets ``labels.jsonl``, a line a picture, and ``sheet.png``. Pictures of a generator come with the codes
+    that they were painted from, which fits of that generator then begin at.
 
     Args:
         source: photos, folders and patterns of them, or files by name, or what a generator shall paint.
@@ -169,6 +169,8 @@ def _photos(names: Mapping[str, Path], *, book: Book, result: Labelled, side: in
             if book.done(name, content):
                 result.skipped.append(name)
                 continue
+            if other := book.rival(name, content, side=side):
+                raise ValueError(f"{name} is taken by {other}; rename it, or choose another --out")
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 image = images.read(path)[None]

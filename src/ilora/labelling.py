@@ -23,6 +23,7 @@ from ilora.run import append, rows
 
 LOG = "labels.jsonl"  # one line a picture, in the folder
 PICTURES = "images"
+INVALID = "invalid"  # key of a table in meta.toml that a user may extend
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,17 @@ class Book:
         files += [generated.place(self.folder, name)] if self._painted else []
         return same and all(path.is_file() for path in files)
 
+    def rival(self, name: str, content: str, *, side: int) -> str | None:
+        """The other photo that the labels under a name belong to, where it is still there and shows something else.
+
+        Args:
+            content: ``content_of`` the photo that shall have the name now, at the same ``side``.
+        """
+        source = self._rows.get(name, {}).get("source")
+        if source is None or not Path(source).is_file() or content_of(Path(source), side=side) == content:
+            return None
+        return source
+
     def write(self, picture: Picture, labels: Mapping[str, Labels]) -> None:
         """Put a picture and its labels into the folder: maps first, picture after them, and the line in the log last.
 
@@ -137,7 +149,8 @@ class Book:
         return self.folder / PICTURES / f"{name}.png"
 
     def _declare(self, origin: Mapping[str, str]) -> None:
-        """Write ``meta.toml``, or add to it what these teachers mean; the user's own tables stay.
+        """Write ``meta.toml``, or add to it what these teachers mean; the user's own tables and keys stay, and what
+        the user declares invalid.
 
         Raises:
             ValueError: it tells another story.
@@ -152,7 +165,11 @@ class Book:
                 raise ValueError(
                     f"{self.folder} was begun with {key} = {begun[key]!r}, got {value!r}; choose another --out"
                 )
-        tables = {READERS[name].folder: written(teacher.declares[name]) for name, teacher in self._teacher.items()}
+        tables = {}
+        for name, teacher in self._teacher.items():
+            table, ours = begun.get(READERS[name].folder, {}), written(teacher.declares[name])
+            extended = {INVALID: table[INVALID]} if INVALID in table else {}
+            tables[READERS[name].folder] = table | ours | extended
         whole = toml({**story, **begun, **tables})
         if whole != toml(begun):
             with images.replacing(path) as draft:
@@ -167,7 +184,7 @@ def written(declared: meta.Stored) -> dict[str, Any]:
         meta.Depths: {"unit": "relative" if unit == "relative" else "m", "kind": "planar"},
         meta.Colours: {"space": "linear"},
     }
-    return {**kinds[type(declared)], "invalid": math.nan}
+    return {**kinds[type(declared)], INVALID: math.nan}
 
 
 def toml(content: Mapping[str, Any]) -> str:
