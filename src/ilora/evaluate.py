@@ -24,7 +24,7 @@ from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
 from ilora.predict import grouped
 from ilora.predictor import Predictor, find
-from ilora.protocols import DEFAULT, Protocol, Tally, Verdict, disagreement, judge, primary
+from ilora.protocols import DEFAULT, Protocol, Tally, Verdict, disagreement, judge, matched, primary
 from ilora.protocols import protocol as named
 from ilora.protocols.words import facts
 from ilora.records import Example, Image, Judged, Map, Valid
@@ -237,8 +237,9 @@ def prepare(adapter: str | Path, data: str, *, protocol: str | Protocol, split: 
         names = ", ".join(predictor.names)
         raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each: --intrinsic NAME")
     name = predictor.names[0]
-    rule = rules.rule(name)  # refuses what the protocol does not judge, before anything is fitted
+    rules.rule(name)  # refuses what the protocol does not judge, before anything is read
     examples = dataset(data, intrinsic=name, split=split, on_problem=config.on_problem)
+    rule = matched(rules, name, judged=getattr(examples, "judged", False))  # and before anything is fitted
     count = len(examples) if config.images is None else min(len(examples), checks.positive("images", config.images))
     painters, notes = _painters(run, predictor, config)
     if rule.judged:
