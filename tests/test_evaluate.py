@@ -10,7 +10,7 @@ from ilora import images
 from ilora.comparison import compare
 from ilora.config import FitConfig
 from ilora.data import dataset
-from ilora.evaluate import EvaluateConfig, Evaluation, evaluate, ratio_of, show, through_codec
+from ilora.evaluate import EvaluateConfig, Evaluation, evaluate, evaluate_each, ratio_of, show, through_codec
 from ilora.fit import fit
 from ilora.generators import load
 from ilora.intrinsics import NAMES, intrinsic
@@ -109,6 +109,10 @@ def test_names_of_files_are_refused_before_any_work():
     ):
         with pytest.raises(ValueError, match=words):
             evaluate("nowhere", **{file: "rows.csv"})
+        with pytest.raises(ValueError, match=words):
+            evaluate_each("nowhere", **{file: "rows.csv"})
+    with pytest.raises(ValueError, match=r"got rows for the latter"):  # of several intrinsics the CSVs would be one
+        evaluate_each("nowhere", json="rows")
 
 
 def test_a_ratio_needs_as_many_runs_on_either_side():
