@@ -26,6 +26,7 @@ from ilora.fit import control, fit, rate
 from ilora.generators import load
 from ilora.intrinsics import intrinsic
 from ilora.plan import after, configure
+from ilora.predictor import Predictor
 from ilora.presets import preset
 from ilora.run import Run, read_json, write_json
 from ilora.tensors import read
@@ -229,6 +230,9 @@ def test_interrupted_it_saves_and_says_how_to_go_on(folder: Path, tmp_path: Path
     assert f"stopped after {step} of 100000 updates" in told.read_text()
     assert f"ilora fit --resume --out {run.path}" in told.read_text()
     assert step == json.loads(run.log.read_text().splitlines()[-1])["step"]
+    for place in (run.path, tmp_path):  # and whoever wants to use it is told so, too
+        with pytest.raises(FileNotFoundError, match=f"not finished; go on with it: .* --resume --out {run.path}$"):
+            Predictor(place)
 
 
 def test_a_stop_says_what_to_do_wherever_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
