@@ -169,8 +169,7 @@ def _photos(names: Mapping[str, Path], *, book: Book, result: Labelled, side: in
             if book.done(name, content):
                 result.skipped.append(name)
                 continue
-            if other := book.rival(name, content, side=side):
-                raise ValueError(f"{name} is taken by {other}; rename it, or choose another --out")
+            book.check_name(name, path, side=side)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 image = images.read(path)[None]

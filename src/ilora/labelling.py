@@ -101,16 +101,18 @@ class Book:
         files += [generated.place(self.folder, name)] if self._painted else []
         return same and all(path.is_file() for path in files)
 
-    def rival(self, name: str, content: str, *, side: int) -> str | None:
-        """The other photo that the labels under a name belong to, where it is still there and shows something else.
+    def check_name(self, name: str, photo: Path, *, side: int) -> None:
+        """Refuse a name whose labels belong to another photo that is still there and shows something else.
 
-        Args:
-            content: ``content_of`` the photo that shall have the name now, at the same ``side``.
+        Raises:
+            ValueError: they do.
+            OSError: one of the two cannot be read.
         """
-        source = self._rows.get(name, {}).get("source")
-        if source is None or not Path(source).is_file() or content_of(Path(source), side=side) == content:
-            return None
-        return source
+        source = self._rows.get(name, {}).get("source", str(photo))
+        if source == str(photo) or not Path(source).is_file():
+            return
+        if content_of(Path(source), side=side) != content_of(photo, side=side):
+            raise ValueError(f"{name} is taken by {source}; rename it, or choose another --out")
 
     def write(self, picture: Picture, labels: Mapping[str, Labels]) -> None:
         """Put a picture and its labels into the folder: maps first, picture after them, and the line in the log last.
