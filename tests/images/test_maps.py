@@ -197,6 +197,7 @@ def test_names_may_be_as_long_as_the_file_system_has_it(tmp_path: Path) -> None:
     path = images.write_npy(tmp_path / f"{'x' * 246}.npy", VALUES, about={})  # 255 with the JSON beside it
     assert torch.equal(images.read_map(path).values, VALUES)
     with images.replacing(tmp_path / "a.npz") as temporary:
+        temporary.touch()
         assert temporary.suffix == ".npz" and temporary.parent == tmp_path and temporary.name[0] == "."
 
 
