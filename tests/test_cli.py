@@ -172,6 +172,7 @@ def test_a_published_data_set_from_its_check_to_a_table(ilora: Command, tmp_path
         (["fit", "--preset", "fast"], "expected a preset among paper, default, augmented, got 'fast'"),
         (["fit", "--set", "lrr=1"], "FitConfig has no option 'lrr'; did you mean 'lr'?"),
         (["fit", "--set", "lr"], "expected NAME=VALUE, got 'lr'"),
+        (["fit", "--resume"], "expected a run to go on with, got no config.json"),
         (["fit", "--rank", "0"], "rank must be in [1, 4096], got 0"),
         (["fit", "--intrinsic", "normals"], "did you mean 'normal'?"),
         (["fit", "--data", "nowhere/photos"], "nowhere/photos"),

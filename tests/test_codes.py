@@ -1,7 +1,9 @@
 """What a fit learns from: rows in a reproducible order, made once, mirrored as scenes are."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -48,6 +50,22 @@ def test_rows_are_pictures_and_mirror_images_encoded_for_themselves(folder: Path
     both = torch.cat([normal, normal.flip(-1) * torch.tensor([-1.0, 1, 1]).view(1, 3, 1, 1)])
     assert_close(records.map[6:].float(), both, rtol=0, atol=2**-12)  # half of the last of 11 bits below 1
     assert_close(generator.decode(records.target[6:]), both)
+
+
+def test_maps_beyond_float16_stay_as_they_are(folder: Path, tmp_path: Path) -> None:
+    """Relative depth of any size is learned from: the largest number of float16 is 65504."""
+    place, generator, kind = tmp_path / "far", load("toy"), intrinsic("depth")
+    shutil.copytree(folder, place)
+    np.save(place / "depths/train3.npy", np.load(place / "depths/train3.npy") * 1e6)
+    (place / "meta.toml").write_text(world.META.replace('unit = "m"', 'unit = "relative"'))
+    near = encode(generator, kind, dataset(str(folder), intrinsic="depth"), mirrored=False)
+    far = encode(generator, kind, dataset(str(place), intrinsic="depth"), mirrored=False)
+    assert near.map.dtype == torch.float16 and far.map.dtype == torch.float32
+    assert far.map[:3].equal(near.map[:3].float())
+    example = square(dataset(str(place), intrinsic="depth")[3], kind, side=generator.resolution)
+    assert far.map[3].equal(example.map) and far.map.max() > 1e6
+    loss = kind.loss(generator.forward(far.code), far.map, far.valid)
+    assert mean_map(kind, far)["mean"].isfinite().all() and loss.isfinite().all()
 
 
 def test_codes_are_made_once_and_shared_by_intrinsics(folder: Path, tmp_path: Path) -> None:

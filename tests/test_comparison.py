@@ -1,5 +1,6 @@
 import base64
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,11 @@ def made(first: list[float], second: list[float], **fit: int) -> Evaluation:
     errors = {"adapter": {"error": torch.tensor(first).double()}, "mean_map": {"error": torch.tensor(second).double()}}
     protocol = {"name": "rooms", "intrinsic": "normal", "fit": {"seed": 0, "rank": 8} | fit}
     return Evaluation(tuple("abcdefgh"[: len(first)]), errors, "error", protocol, resamples=500)
+
+
+def about(one: Evaluation, **changes: object) -> Evaluation:
+    """The evaluation under another story."""
+    return replace(one, protocol=one.protocol | changes)
 
 
 def test_seeds_are_pooled_and_groups_compared(capsys):
@@ -64,3 +70,14 @@ def test_what_cannot_be_compared_is_refused():
         compare([made([1.0], [1.0]), made([2.0], [1.0])])
     with pytest.raises(ValueError, match=r"\[1, 2\]"):
         compare([made([1.0], [1.0]), made([2.0, 3.0], [1.0, 1.0], seed=1)])
+    with pytest.raises(ValueError, match="evaluations of one intrinsic, got depth, normal; compare each by itself"):
+        compare([made([1.0], [1.0]), about(made([1.0], [1.0]), intrinsic="depth")])
+    with pytest.raises(ValueError, match=r"of one data set \(data_fingerprint\), got 1a, 2b; compare each by itself"):
+        compare([about(made([1.0], [1.0]), data_fingerprint=mark) for mark in ("2b", "1a")])
+
+
+def test_adapters_that_do_not_tell_of_their_fit_are_compared():
+    runs = [about(made([error], [4.0]), fit={}, adapter=name) for name, error in (("1a", 1.0), ("2b", 2.0))]
+    first, second = compare(runs)
+    assert (first.label, first.seeds, second.label) == ("adapter 1a", (0,), "adapter 2b")
+    assert differences([first, second])[0].ratio.value == 0.5

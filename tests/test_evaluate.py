@@ -10,7 +10,7 @@ from ilora import images
 from ilora.comparison import compare
 from ilora.config import FitConfig
 from ilora.data import dataset
-from ilora.evaluate import EvaluateConfig, Evaluation, evaluate, ratio_of, show, through_codec
+from ilora.evaluate import EvaluateConfig, Evaluation, evaluate, evaluate_each, ratio_of, show, through_codec
 from ilora.fit import fit
 from ilora.generators import load
 from ilora.intrinsics import NAMES, intrinsic
@@ -109,6 +109,10 @@ def test_names_of_files_are_refused_before_any_work():
     ):
         with pytest.raises(ValueError, match=words):
             evaluate("nowhere", **{file: "rows.csv"})
+        with pytest.raises(ValueError, match=words):
+            evaluate_each("nowhere", **{file: "rows.csv"})
+    with pytest.raises(ValueError, match=r"got rows for the latter"):  # of several intrinsics the CSVs would be one
+        evaluate_each("nowhere", json="rows")
 
 
 def test_a_ratio_needs_as_many_runs_on_either_side():
@@ -270,9 +274,10 @@ def test_albedo_is_judged_by_people(folder, tmp_path):
     wrong = 0.5 * (not b > 1.1 * a) + 1.25 * (max(b, c) > 1.1 * min(b, c)) + 0.75 * (not c > 1.1 * a)
     assert one.errors["identity"]["whdr"][one.names.index("5")].item() == pytest.approx(100 * wrong / 2.5)
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="need a protocol that reads them, got rooms"):
-        evaluate(out, f"iiw:{tmp_path / 'iiw'}", config=quick)
+        evaluate(out, f"iiw:{tmp_path / 'iiw'}", config=QUICK)
     with pytest.raises(ValueError, match="needs people's judgements, got a true map"):
-        evaluate(out, str(folder), protocol="iiw", config=quick)
+        evaluate(out, str(folder), protocol="iiw", config=QUICK)
+    assert not (out / "controls").exists()  # refused before the control was fitted
 
 
 def test_an_example_that_cannot_be_read_is_an_error_or_a_row_without_a_number(folder, tmp_path):

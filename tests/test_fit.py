@@ -25,9 +25,10 @@ from ilora.data.transforms import square
 from ilora.fit import control, fit, rate
 from ilora.generators import load
 from ilora.intrinsics import intrinsic
-from ilora.plan import configure
+from ilora.plan import after, configure
+from ilora.predictor import Predictor
 from ilora.presets import preset
-from ilora.run import Run, read_json
+from ilora.run import Run, read_json, write_json
 from ilora.tensors import read
 from tests import world
 
@@ -229,6 +230,21 @@ def test_interrupted_it_saves_and_says_how_to_go_on(folder: Path, tmp_path: Path
     assert f"stopped after {step} of 100000 updates" in told.read_text()
     assert f"ilora fit --resume --out {run.path}" in told.read_text()
     assert step == json.loads(run.log.read_text().splitlines()[-1])["step"]
+    for place in (run.path, tmp_path):  # and whoever wants to use it is told so, too
+        with pytest.raises(FileNotFoundError, match=f"not finished; go on with it: .* --resume --out {run.path}$"):
+            Predictor(place)
+
+
+def test_a_stop_says_what_to_do_wherever_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert after(KeyboardInterrupt(), "~/run") == "nothing was begun; give the same command again"
+    with pytest.raises(ValueError, match=r"a run to go on with, got no config\.json in ~/run; correct --out"):
+        configure("~/run", {}, resume=True)
+    begun = configure("~/run", {"rank": 3}, resume=True)  # begins, if it is said what
+    write_json(Run(tmp_path / "run").config, begun.write())
+    assert after(KeyboardInterrupt(), "~/run") == "stopped: ilora fit --resume --out ~/run"
+    assert after(KeyboardInterrupt("after 3 updates"), "~/run") == "after 3 updates: ilora fit --resume --out ~/run"
+    assert configure("~/run", {}, resume=True) == begun and begun.rank == 3
 
 
 def test_a_finished_run_is_left_alone(folder: Path, tmp_path: Path) -> None:

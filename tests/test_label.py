@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch.testing import assert_close
 
@@ -106,13 +108,44 @@ def test_a_photo_that_changed_is_labelled_again_by_all(photos: Path, tmp_path: P
         assert len(dataset(str(tmp_path / "out"), intrinsic=kind, split="all")) == 3
 
 
+def test_a_second_folder_replaces_no_labels_of_the_same_name(photos: Path, tmp_path: Path) -> None:
+    """Reported where the other photo is still there and is another one: not where it was moved, copied or deleted."""
+    out, second = tmp_path / "out", tmp_path / "second"
+    label(photos, [Bright()], out)
+    before = {path: path.read_bytes() for path in out.rglob("train*")}
+    second.mkdir()
+    shutil.copy(photos / "train0.png", second / "train0.png")
+    shutil.copy(photos / "test1.png", second / "train1.png")
+    shutil.copy(photos / "test1.png", second / "new.png")
+    result = label(second, [Bright()], out)
+    assert (result.names, result.skipped) == (["new"], ["train0"])
+    told = f"train1 is taken by {photos / 'train1.png'}; rename it, or choose another --out"
+    assert result.failed == {str(second / "train1.png"): told}
+    assert {path: path.read_bytes() for path in out.rglob("train*")} == before
+    assert sorted(label(second, [Facing()], out).names) == ["new", "train0"]  # a copy is the same photo
+    (photos / "train1.png").unlink()
+    assert label(second / "train1.png", [Bright()], out).names == ["train1"]
+
+
+def test_a_photo_whose_library_is_missing_does_not_stop_the_others(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images.write_exr(photos / "a.exr", torch.rand(3, 8, 8), about={})
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)  # as if it were not installed
+    result = label(photos, [Bright()], tmp_path / "out")
+    assert len(result.names) == 3 and set(result.failed) == {str(photos / "a.exr"), str(photos / "broken.png")}
+
+
 def test_another_intrinsic_can_join_and_the_users_own_tables_stay(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     label(photos, [Bright()], out)
-    with (out / "meta.toml").open("a") as file:
-        file.write('[split]\ntrain = ["train*"]\ntest = ["test*"]\n')
-    label(photos, [Facing()], out)
+    own = (out / "meta.toml").read_text().replace("invalid = nan", "invalid = [nan, 0.0]\nlargest = 80.0")
+    own += '[split]\ntrain = ["train*"]\ntest = ["test*"]\n'
+    (out / "meta.toml").write_text(own)
+    assert label(photos, [Bright()], out).names == [] and (out / "meta.toml").read_text() == own
+    label(photos, [Facing(), Bright()], out)
     told = meta.read(out)
+    assert told.tables["depths"].largest == 80 and told.tables["depths"].invalid[1:] == [0]
     assert told.declared == {"depths", "normals", "split"} and told.tables["split"].of("test7") == "test"
     for kind in ("normal", "depth"):
         assert dataset(str(out), intrinsic=kind).names == ["train0", "train1"]

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -251,6 +252,23 @@ def test_resume_predicts_only_what_is_not_there(runs, photos, tmp_path):
     assert len(other.files) == 4
 
 
+def test_resume_takes_what_another_call_made_for_what_it_is(runs, photos, tmp_path):
+    photo, out = photos / "b.png", tmp_path / "maps"
+    one, other = runs / "depth", draw(tmp_path / "other", "depth", seed=8)
+
+    def predicted(adapters, *formats, mirror=False):
+        adapters = Predictor(adapters, mirror=mirror)
+        return bool(predict(photo, adapters, out, formats=formats or ["npy"], resume=True).files)
+
+    assert predicted(one) and not predicted(one)
+    assert predicted(other) and predicted(one)  # it lay there from the other adapter
+    assert np.load(out / "b.depth.npy").tolist() == Predictor(one)(images.read(photo))["depth"][0].tolist()
+    assert predicted(other, "png16") and predicted(other, "npy") and not predicted(other, "npy", "png16")
+    assert predicted(other, mirror=True) and not predicted(other, mirror=True) and predicted(other)
+    assert predicted(runs / "normal") and not predicted(other)  # beside each other
+    assert not predicted([runs / "normal", tmp_path / "other"])
+
+
 def test_a_prediction_that_is_not_finite_is_reported_and_not_written(photos, tmp_path):
     weights, about = file.read(draw(tmp_path / "run", "albedo"))
     file.write(tmp_path / "run" / file.FILE, {name: value * float("nan") for name, value in weights.items()}, about)
@@ -276,6 +294,16 @@ def test_names_are_unique_whatever_the_stems(tmp_path):
     assert list(names)[3:] == ["b.c", "a_png-3"] and list(names)[:3] == ["a_png", "A_jpg", "a_png-2"]
 
 
+def test_long_names_are_cut_and_stay_apart(runs, photos, tmp_path):
+    """File systems allow 255 bytes, and outputs have endings of their own; é has two bytes."""
+    long = "é" * 124
+    for last in "ab":
+        (photos / "c.png").with_name(f"{long}{last}.png").write_bytes((photos / "c.png").read_bytes())
+    assert list(named([photos / f"{long}a.png", photos / f"{long}b.png"])) == [100 * "é", 100 * "é" + "-2"]
+    result = predict(f"{photos}/é*", runs / "depth", tmp_path / "maps", formats=list(FORMATS))
+    assert not result.failed and len(list((tmp_path / "maps").glob("é*.depth.*"))) == 2 * (len(FORMATS) + 1)
+
+
 def test_groups_are_of_one_key_bounded_and_complete():
     items = [(index * 7 % 5, index) for index in range(57)]
     seen = []
@@ -287,6 +315,28 @@ def test_groups_are_of_one_key_bounded_and_complete():
     taken = []
     first = next(grouped((taken.append(n) or n for n in range(1000)), key=lambda n: n, batch=2))
     assert first == [0] and len(taken) == 8
+
+
+def test_a_file_whose_library_is_missing_does_not_stop_the_others(runs, photos, tmp_path, monkeypatch):
+    images.write_exr(photos / "d.exr", torch.rand(3, 20, 20), about={})
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)  # as if it were not installed
+    result = predict(photos, runs / "depth", tmp_path / "maps")
+    assert len(result.files) == 4 and set(result.failed) == {str(photos / "broken.png"), str(photos / "d.exr")}
+    assert result.failed[str(photos / "d.exr")] == "EXR files need OpenEXR: pip install 'ilora[exr]'"
+
+
+def test_the_folder_of_the_photos_is_refused_as_the_output(runs, photos, tmp_path):
+    (photos / LOG).write_text("{}\n")
+    before = {path: path.read_bytes() for path in photos.iterdir()}
+    (tmp_path / "link").symlink_to(photos)
+    for words, out in ((photos, photos), (photos / "b.png", photos), (photos, tmp_path / "link")):
+        with pytest.raises(ValueError, match=r"out must not hold the inputs, got .*\.(png|bmp) in it; choose another"):
+            predict(words, runs, out)
+    assert {path: path.read_bytes() for path in photos.iterdir()} == before
+    out = photos / "maps"
+    assert len(predict(photos, runs / "depth", out).files) == 4
+    with pytest.raises(ValueError, match=r"maps/a_bmp\.depth\.npy in it"):  # now the pattern also means the maps
+        predict(f"{photos}/**/*.*", runs / "depth", out)
 
 
 def test_unknown_formats_are_refused(runs, photos, tmp_path):

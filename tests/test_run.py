@@ -9,7 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from ilora.run import Run, append, cut, interruption, load_checkpoint, read_json, save_checkpoint, versions, write_json
+from ilora.run import (
+    Run,
+    append,
+    cut,
+    fail,
+    interruption,
+    load_checkpoint,
+    read_json,
+    rows,
+    save_checkpoint,
+    versions,
+    write_json,
+)
 
 
 def test_json_comes_back_and_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -35,6 +47,27 @@ def test_the_log_is_cut_after_the_last_checkpoint(tmp_path: Path) -> None:
         file.write('{"step": 4')  # killed here
     assert cut(log, 20) == {"step": 20}
     assert [json.loads(line) for line in log.read_text().splitlines()] == [{"step": 10}, {"step": 20}]
+
+
+def test_half_a_line_is_cut_from_a_log_and_the_rest_left_alone(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert rows(log) == [] and not log.exists()
+    append(log, {"name": "ü", "values": [1.5]})
+    before = log.stat().st_mtime_ns
+    assert rows(log) == [{"name": "ü", "values": [1.5]}] and log.stat().st_mtime_ns == before
+    whole = log.read_bytes()
+    for rest in (b'{"name": "b"', bytes(20)):  # killed here; the power failed
+        log.write_bytes(whole + rest)
+        assert rows(log) == [{"name": "ü", "values": [1.5]}] and log.read_bytes() == whole
+    log.write_bytes(whole[:-1])  # the line end is missing, and the next line would join this one
+    assert len(rows(log)) == 1 and log.read_bytes() == whole
+
+
+def test_a_failure_is_one_line_now_and_later(capsys: pytest.CaptureFixture[str]) -> None:
+    failed: dict[str, str] = {}
+    fail(failed, "a.png", "a.png cannot be read:\n  cut short")
+    assert failed == {"a.png": "cannot be read: cut short"}
+    assert capsys.readouterr().err == "a.png: cannot be read: cut short\n"
 
 
 def test_an_absent_log_has_no_last_line(tmp_path: Path) -> None:

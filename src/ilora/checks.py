@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -145,6 +145,20 @@ def output(path: str | Path, what: str = "output") -> Path:
         raise ValueError(f"{what} must be a folder that can be made, got {path} ({error.strerror}); "
                          "name another place") from error  # fmt: skip
     return path
+
+
+def apart(out: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse a folder to write to that lies directly around an input: outputs would replace it, or be inputs next time.
+
+    Raises:
+        ValueError: an input is in it; the message names the first one.
+    """
+    folder, first = Path(out).expanduser().resolve(), dict[Path, Path]()
+    for path in map(Path, inputs):
+        first.setdefault(path.absolute().parent, path)
+    for parent, path in first.items():
+        if parent.resolve() == folder:
+            raise ValueError(f"out must not hold the inputs, got {path} in it; choose another folder")
 
 
 def _neighbour(path: Path) -> str:

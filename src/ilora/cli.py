@@ -62,7 +62,7 @@ def fit(
 ) -> None:
     """Teach a small adapter to make the generator paint one intrinsic."""
     from ilora.fit import fit as run
-    from ilora.plan import configure
+    from ilora.plan import after, configure
 
     words = {
         "generator": generator,
@@ -83,7 +83,7 @@ def fit(
     try:
         run(config, out, resume=resume, on_problem=on_problem, dry_run=dry_run, device=device)
     except KeyboardInterrupt as stopped:
-        typer.echo(f"{stopped or 'stopped'}: ilora fit --resume --out {out}", err=True)
+        typer.echo(after(stopped, out), err=True)
         raise typer.Exit(130) from stopped
 
 
@@ -133,7 +133,7 @@ def evaluate(
     intrinsic: Annotated[str, typer.Option(help="'all' that the run paints, or names, comma between.")] = "all",
     protocol: Annotated[str, typer.Option(help="How the maps are judged; 'ilora protocols' lists them.")] = "rooms",
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    json: Annotated[Path | None, typer.Option(help="Write all numbers here, and a CSV beside it.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all numbers here, a .json, and a CSV beside it.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and pictures here.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write the table here: .md or .tex.")] = None,
     controls: Annotated[bool, typer.Option(help="Fit the same on random weights first, where it is missing.")] = True,

@@ -35,7 +35,8 @@ def encode(generator: Generator, kind: Intrinsic, examples: Dataset, *, mirrored
         relit: each of these is followed by so many copies under other light; not one with a code of its own.
 
     Returns:
-        One row an image; maps are rounded to float16 (11 significant bits).
+        One row an image; maps are rounded to float16 (11 significant bits), unless one of them holds more than that
+        can (65504): then all are float32.
     """
     cache, rows = Cache(), []
     with progress("codes", len(examples)) as tell:
@@ -173,7 +174,8 @@ def _row(
     residual = lost(generator, image.to(device), code.to(device))
     if residual is not None:  # what the code cannot know is nothing to learn from
         valid = valid & (residual.cpu() < LOST)
-    return code, _made(generator, "target", painted, cache), map.half(), valid
+    fits = map.abs().max() <= torch.finfo(torch.float16).max
+    return code, _made(generator, "target", painted, cache), map.half() if fits else map, valid
 
 
 def _made(generator: Generator, part: str, picture: Image, cache: Cache) -> Code:

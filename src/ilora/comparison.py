@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ class Group:
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds of the fits."""
-        return tuple(run.protocol["fit"]["seed"] for run in self.runs)
+        return tuple(map(_seed, self.runs))
 
     def summary(self, method: str) -> Summary:
         """Primary error over seeds and images; both are drawn again for the interval."""
@@ -46,12 +47,17 @@ def compare(evaluations: Sequence[Evaluation]) -> list[Group]:
     """Groups of runs with their seeds pooled, in the order of their first members.
 
     Raises:
-        ValueError: no evaluation, other images, different protocols, or the same seed twice in a group.
+        ValueError: no evaluation, other intrinsics, data or images, different protocols, or the same seed twice in a
+            group.
     """
+    for key, words in (("intrinsic", "intrinsic"), ("data_fingerprint", "data set (data_fingerprint)")):
+        found = sorted({str(one.protocol.get(key, "none")) for one in evaluations})
+        if len(found) > 1:
+            raise ValueError(f"expected evaluations of one {words}, got {', '.join(found)}; compare each by itself")
     if not evaluations or any(one.names != evaluations[0].names for one in evaluations):
         raise ValueError(f"expected evaluations of one split, got {[len(one.names) for one in evaluations]} images")
     same_protocol(evaluations)
-    fits = [{key: value for key, value in one.protocol["fit"].items() if key != "seed"} for one in evaluations]
+    fits = [_fit(one) for one in evaluations]
     groups: dict[str, list[Evaluation]] = {}
     for one, fit in zip(evaluations, fits, strict=True):
         groups.setdefault(json.dumps(fit, sort_keys=True), []).append(one)
@@ -59,7 +65,7 @@ def compare(evaluations: Sequence[Evaluation]) -> list[Group]:
     result = []
     for key, runs in groups.items():
         label = ", ".join(f"{name} {json.loads(key).get(name)}" for name in varied) or runs[0].protocol["intrinsic"]
-        group = Group(label, tuple(sorted(runs, key=lambda one: one.protocol["fit"]["seed"])))
+        group = Group(label, tuple(sorted(runs, key=_seed)))
         if len(set(group.seeds)) < len(group.seeds):
             raise ValueError(
                 f"expected one run a seed, got seeds {group.seeds} of {label!r}; leave the repetitions out"
@@ -169,6 +175,17 @@ def show(groups: Sequence[Group]) -> None:
         for place, row in enumerate(one.rows):
             printed.add_row(*row, style="bold" if place in one.strong else None)
         Console().print(printed)
+
+
+def _seed(run: Evaluation) -> int:
+    """Of the fit; 0 where the adapter does not tell of one."""
+    return run.protocol["fit"].get("seed", 0)
+
+
+def _fit(run: Evaluation) -> dict[str, Any]:
+    """What sets a run apart besides its seed: the fit's configuration, or the adapter that does not tell of one."""
+    told = {key: value for key, value in run.protocol["fit"].items() if key != "seed"}
+    return told or {"adapter": run.protocol.get("adapter")}
 
 
 def _methods(group: Group) -> list[str]:

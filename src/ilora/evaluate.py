@@ -24,7 +24,7 @@ from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
 from ilora.predict import grouped
 from ilora.predictor import Predictor, find
-from ilora.protocols import DEFAULT, Protocol, Tally, Verdict, disagreement, judge, primary
+from ilora.protocols import DEFAULT, Protocol, Tally, Verdict, disagreement, judge, matched, primary
 from ilora.protocols import protocol as named
 from ilora.protocols.words import facts
 from ilora.records import Example, Image, Judged, Map, Valid
@@ -134,7 +134,7 @@ def evaluate(
         data: name or folder.
         protocol: its name, or one of your own; ``ilora protocols`` lists them.
         split: of the data set.
-        json: file for all numbers; a CSV with a row an image and method is written beside it.
+        json: file for all numbers, NAME.json; NAME.csv with a row an image and method is written beside it.
         html: file for a page with tables and pictures; the page carries the numbers too.
         table: file for the table of all methods, .md for Markdown or .tex for LaTeX.
         config: default: ``EvaluateConfig()``.
@@ -144,10 +144,7 @@ def evaluate(
         ValueError: no such run, data, split or protocol, one that does not judge the adapter's intrinsic,
             ``images`` is below 1, or a file's name that is not of its kind.
     """
-    if table is not None:
-        tables.check(Path(table))
-    if json is not None and Path(json).suffix == ".csv":
-        raise ValueError(f"a CSV is written beside the file of all numbers, got {json} for the latter; end it in .json")
+    _check_files(json, table)
     measured = measure(adapter, data, protocol=protocol, split=split, config=config, tally=tally)
     if json is not None:
         measured.evaluation.save(Path(json))
@@ -181,6 +178,7 @@ def evaluate_each(
         ValueError: as ``evaluate``.
     """
     config, results = config or EvaluateConfig(), []
+    _check_files(asked.get("json"), asked.get("table"))
     sources = find([adapter], intrinsics=chosen(intrinsics))
     for source in sources:
         name, whole = source.intrinsic, Path(adapter).expanduser().is_dir() and source.path.name == FILE
@@ -192,6 +190,14 @@ def evaluate_each(
         place = source.path.parent if whole else adapter
         results.append(run(place, data, config=config.replace(intrinsic=name), **given))
     return results
+
+
+def _check_files(json: str | Path | None, table: str | Path | None) -> None:
+    """Refuse names of files that would be written over each other or in no known form, before any work."""
+    if table is not None:
+        tables.check(Path(table))
+    if json is not None and Path(json).suffix != ".json":
+        raise ValueError(f"a CSV is written beside the file of all numbers, got {json} for the latter; end it in .json")
 
 
 def measure(
@@ -237,8 +243,9 @@ def prepare(adapter: str | Path, data: str, *, protocol: str | Protocol, split: 
         names = ", ".join(predictor.names)
         raise ValueError(f"expected one adapter, got those for {names} in {adapter}; evaluate each: --intrinsic NAME")
     name = predictor.names[0]
-    rule = rules.rule(name)  # refuses what the protocol does not judge, before anything is fitted
+    rules.rule(name)  # refuses what the protocol does not judge, before anything is read
     examples = dataset(data, intrinsic=name, split=split, on_problem=config.on_problem)
+    rule = matched(rules, name, judged=getattr(examples, "judged", False))  # and before anything is fitted
     count = len(examples) if config.images is None else min(len(examples), checks.positive("images", config.images))
     painters, notes = _painters(run, predictor, config)
     if rule.judged:

@@ -73,9 +73,9 @@ def label(
     """Let teachers label pictures, and write a folder with ``meta.toml`` that ``fit`` and ``evaluate`` read.
 
     Labels that are there already, for the same content by the same teachers, stay. Pictures whose labels cannot be true
-    are reported and left out; so is what cannot be read. The folder also gets ``labels.jsonl``, a line a picture, and
-    ``sheet.png``. Pictures of a generator come with the codes that they were painted from, which fits of that generator
-    then begin at.
+    are reported and left out; so is what cannot be read, and a photo whose name the labels of another one have. The
+    folder also gets ``labels.jsonl``, a line a picture, and ``sheet.png``. Pictures of a generator come with the codes
+    that they were painted from, which fits of that generator then begin at.
 
     Args:
         source: photos, folders and patterns of them, or files by name, or what a generator shall paint.
@@ -126,7 +126,7 @@ def _write(
         for picture, labels, doubts in (row for group in groups for row in _answers(group, book, result)):
             if doubts:
                 doubtful += 1
-                _fail(result, picture.source, "; ".join(doubts))
+                run.fail(result.failed, picture.source, "; ".join(doubts))
                 _give_up(doubtful, book, result)
             else:
                 book.write(picture, labels)
@@ -154,7 +154,7 @@ def _answers(
         answers = [ask(each, batch) for each in book.teachers]
     except ValueError as error:
         for picture in group:
-            _fail(result, picture.source, str(error))
+            run.fail(result.failed, picture.source, str(error))
         return
     for picture, given in zip(group, zip(*answers, strict=True), strict=True):
         labels = {name: label for answer in given for name, label in answer.labels.items()}
@@ -169,11 +169,12 @@ def _photos(names: Mapping[str, Path], *, book: Book, result: Labelled, side: in
             if book.done(name, content):
                 result.skipped.append(name)
                 continue
+            book.check_name(name, path, side=side)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 image = images.read(path)[None]
-        except (ValueError, OSError) as error:
-            _fail(result, str(path), str(error))
+        except images.UNREADABLE as error:
+            run.fail(result.failed, str(path), str(error))
             continue
         for line in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
             run.say(f"{path}: {line.removeprefix(f'{path} ')}")
@@ -206,12 +207,6 @@ def _painted(draw: Draw, painter: Generator, *, book: Book, result: Labelled, ba
                 painted=Painted(code.contiguous(), painter.fingerprint),
                 about={"generator": painter.name, "prompt": draw.prompt, "seed": seed},
             )
-
-
-def _fail(result: Labelled, word: str, reason: str) -> None:
-    """Report one line, now and in the result."""
-    result.failed[word] = " ".join(reason.replace(f"{word} ", "", 1).split())
-    run.say(f"{word}: {result.failed[word]}")
 
 
 def _sheet(rows: Sequence[tuple[Picture, dict[str, Labels]]], book: Book) -> Path:

@@ -5,7 +5,6 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from ilora.data.cache import content_hash
 from ilora.data.labels import READERS, Labels
 from ilora.data.teachers.base import Teacher
 from ilora.records import Painted
-from ilora.run import append
+from ilora.run import append, rows
 
 LOG = "labels.jsonl"  # one line a picture, in the folder
 PICTURES = "images"
+INVALID = "invalid"  # key of a table in meta.toml that a user may extend
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Book:
         self._painted = "generator" in origin
         self._declare(origin)
         (self.folder / LOG).touch()
-        self._rows = {row["name"]: row for row in _rows(self.folder / LOG)}
+        self._rows = {row["name"]: row for row in rows(self.folder / LOG)}
 
     def done(self, name: str, content: str) -> bool:
         """Whether the picture is in the folder with all maps by these teachers."""
@@ -100,6 +100,19 @@ class Book:
         files = [self._image(name), *(self._map(name, kind) for kind in wanted)]
         files += [generated.place(self.folder, name)] if self._painted else []
         return same and all(path.is_file() for path in files)
+
+    def check_name(self, name: str, photo: Path, *, side: int) -> None:
+        """Refuse a name whose labels belong to another photo that is still there and shows something else.
+
+        Raises:
+            ValueError: they do.
+            OSError: one of the two cannot be read.
+        """
+        source = self._rows.get(name, {}).get("source", str(photo))
+        if source == str(photo) or not Path(source).is_file():
+            return
+        if content_of(Path(source), side=side) != content_of(photo, side=side):
+            raise ValueError(f"{name} is taken by {source}; rename it, or choose another --out")
 
     def write(self, picture: Picture, labels: Mapping[str, Labels]) -> None:
         """Put a picture and its labels into the folder: maps first, picture after them, and the line in the log last.
@@ -138,7 +151,8 @@ class Book:
         return self.folder / PICTURES / f"{name}.png"
 
     def _declare(self, origin: Mapping[str, str]) -> None:
-        """Write ``meta.toml``, or add to it what these teachers mean; the user's own tables stay.
+        """Write ``meta.toml``, or add to it what these teachers mean; the user's own tables and keys stay, and what
+        the user declares invalid.
 
         Raises:
             ValueError: it tells another story.
@@ -153,7 +167,11 @@ class Book:
                 raise ValueError(
                     f"{self.folder} was begun with {key} = {begun[key]!r}, got {value!r}; choose another --out"
                 )
-        tables = {READERS[name].folder: written(teacher.declares[name]) for name, teacher in self._teacher.items()}
+        tables = {}
+        for name, teacher in self._teacher.items():
+            table, ours = begun.get(READERS[name].folder, {}), written(teacher.declares[name])
+            extended = {INVALID: table[INVALID]} if INVALID in table else {}
+            tables[READERS[name].folder] = table | ours | extended
         whole = toml({**story, **begun, **tables})
         if whole != toml(begun):
             with images.replacing(path) as draft:
@@ -168,7 +186,7 @@ def written(declared: meta.Stored) -> dict[str, Any]:
         meta.Depths: {"unit": "relative" if unit == "relative" else "m", "kind": "planar"},
         meta.Colours: {"space": "linear"},
     }
-    return {**kinds[type(declared)], "invalid": math.nan}
+    return {**kinds[type(declared)], INVALID: math.nan}
 
 
 def toml(content: Mapping[str, Any]) -> str:
@@ -199,14 +217,3 @@ def _value(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # nan, inf, -inf
     return json.dumps(value, ensure_ascii=False)
-
-
-def _rows(log: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log, from which a line that a kill left half written is cut."""
-    rows = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        with suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    with images.replacing(log) as draft:
-        draft.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    return rows

@@ -24,10 +24,14 @@ def configure(out: Path | str, given: dict[str, Any], *, resume: bool = False) -
         resume: go on with the run in ``out``, if there is one.
 
     Raises:
-        ValueError: an unknown field or preset, a value that cannot be, or a run whose generator is ``MODULE:CLASS``,
-            code that nobody named.
+        ValueError: an unknown field or preset, a value that cannot be, a run whose generator is ``MODULE:CLASS``,
+            code that nobody named, or no run to go on with and no field to begin one from.
     """
-    saved = Run(Path(out)).config
+    saved = Run(Path(out).expanduser()).config
+    if resume and not given and not saved.is_file():
+        raise ValueError(
+            f"expected a run to go on with, got no {saved.name} in {out}; correct --out, or say what to fit"
+        )
     if resume and saved.is_file():
         begun = FitConfig.read(read_json(saved))
         if is_code(begun.generator) and "generator" not in given:
@@ -37,6 +41,13 @@ def configure(out: Path | str, given: dict[str, Any], *, resume: bool = False) -
             )
         return begun.replace(**named_readout(given))
     return preset(**{"name": given.get("preset", "default")} | {k: v for k, v in given.items() if k != "preset"})
+
+
+def after(stopped: KeyboardInterrupt, out: Path | str) -> str:
+    """How to go on with the fit that Ctrl-C stopped, in a line."""
+    if not Run(Path(out).expanduser()).config.is_file():
+        return "nothing was begun; give the same command again"
+    return f"{str(stopped) or 'stopped'}: ilora fit --resume --out {out}"
 
 
 def precision(config: FitConfig, weights: int, device: torch.device) -> str:

@@ -2,12 +2,10 @@
 
 import glob
 import importlib.metadata
-import json
 import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +26,7 @@ T = TypeVar("T")
 
 FORMATS = {"npy": ".npy", "npz": ".npz", "png16": ".16bit.png", "exr": ".exr", "preview": ".png"}
 LOG = "predictions.jsonl"  # one line a photo, in the output folder
+LONGEST = 200  # bytes of an output's name before its endings; file systems take 255 in all
 SHEET = 24  # photos on the contact sheet
 
 
@@ -104,13 +103,16 @@ def predict(
         resume: leave out photos whose maps by these adapters are in the folder already.
 
     Raises:
-        ValueError: an unknown format, a folder that cannot be written, or adapters that ``Predictor`` refuses.
+        ValueError: an unknown format, a folder that cannot be written or holds the photos, or adapters that
+            ``Predictor`` refuses.
     """
     formats = [checks.choice("format", word, known=list(FORMATS)) for word in formats]
-    folder, batch = checks.output(out), checks.positive("batch", batch)
+    batch, failed, rows = checks.positive("batch", batch), dict[str, str](), []
     predictor = adapters if isinstance(adapters, Predictor) else Predictor(adapters)
-    result, rows = Predictions(folder), []
-    names = photos if isinstance(photos, Mapping) else find_photos(photos, failed=result.failed)
+    names = photos if isinstance(photos, Mapping) else find_photos(photos, failed=failed)
+    checks.apart(out, names.values())
+    folder = checks.output(out)
+    result = Predictions(folder, failed=failed)
     done = _done(folder, predictor, formats) if resume else {}
     if not resume:
         (folder / LOG).unlink(missing_ok=True)
@@ -148,18 +150,22 @@ def gather(words: Sequence[str | Path], *, failed: dict[str, str]) -> list[Path]
             inside = [file for file in inside if file.is_file()]
             reason = "no such file, folder or pattern; check the path"
         if not inside:
-            _fail(failed, word, reason)
+            run.fail(failed, word, reason)
         found |= dict.fromkeys(file.absolute() for file in inside)
     return list(found)
 
 
 def named(paths: Sequence[Path]) -> dict[str, Path]:
-    """A name for each photo: its stem, with the suffix and if need be a number where stems repeat (case aside)."""
+    """A name for each photo: its stem, with the suffix and if need be a number where stems repeat (case aside).
+
+    Names of more than ``LONGEST`` bytes are cut.
+    """
     stems = Counter(path.stem.casefold() for path in paths)
     names: dict[str, Path] = {}
     taken: set[str] = set()
     for path in paths:
         plain = path.stem if stems[path.stem.casefold()] == 1 else path.name.replace(".", "_")
+        plain = os.fsencode(plain)[:LONGEST].decode(errors="ignore")
         name, number = plain, 1
         while name.casefold() in taken:
             number += 1
@@ -180,12 +186,6 @@ def grouped(items: Iterable[T], *, key: Callable[[T], Hashable], batch: int) -> 
     yield from waiting.values()
 
 
-def _fail(failed: dict[str, str], word: str, reason: str) -> None:
-    """Report one line, now and in the result."""
-    failed[word] = " ".join(reason.replace(f"{word} ", "", 1).split())
-    run.say(f"{word}: {failed[word]}")
-
-
 def _read(
     names: Mapping[str, Path], predictor: Predictor, result: Predictions, done: dict[str, str]
 ) -> Iterator[Photo]:
@@ -199,8 +199,8 @@ def _read(
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 image = images.read(path)
-        except (ValueError, OSError) as error:
-            _fail(result.failed, str(path), str(error))
+        except images.UNREADABLE as error:
+            run.fail(result.failed, str(path), str(error))
             continue
         for line in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
             run.say(f"{path}: {line.removeprefix(f'{path} ')}")
@@ -218,7 +218,7 @@ def _save(
     """Write all files of one photo and its line in the log; returns the previews, none where a map is not finite."""
     bad = [name for name, estimate in estimates.items() if not estimate.map.isfinite().all()]
     if bad:
-        _fail(result.failed, str(photo.path), f"its {bad[0]} is not finite; use a wider dtype")
+        run.fail(result.failed, str(photo.path), f"its {bad[0]} is not finite; use a wider dtype")
         return []
     files = []
     for name, estimate in estimates.items():
@@ -233,7 +233,8 @@ def _save(
     result.files[photo.path] = files
     run.append(result.folder / LOG, {
         "name": photo.name, "input": photo.path.name, "content": photo.digest, "height": photo.size[0],
-        "width": photo.size[1], "adapters": _adapters(predictor), "files": [file.name for file in files],
+        "width": photo.size[1], "adapters": _adapters(predictor), "mirror": predictor.mirror,
+        "files": [file.name for file in files],
         **photo.story(),
     })  # fmt: skip
     return [predictor.intrinsic(name).show(estimate.map)[0].cpu() for name, estimate in estimates.items()]
@@ -309,25 +310,26 @@ def _sheet(rows: Sequence[tuple[Photo, Sequence[UInt8[Tensor, "3 _ _"]]]], predi
 
 
 def _done(folder: Path, predictor: Predictor, formats: Sequence[str]) -> dict[str, str]:
-    """Content hash of each photo whose maps by these adapters are whole in the folder, by name."""
-    rows = _rows(folder / LOG)
-    adapters = _adapters(predictor)
-    parts = [f".{name}" for name in adapters]
-    parts += [f".{name}.uncertainty" for name in adapters if predictor.samples(name) > 1]
-    endings = [f"{part}{FORMATS[word]}" for part in parts for word in formats]
+    """Content hash of each photo whose maps by these adapters are whole in the folder, by name.
+
+    A file holds what the last line that names it says, whatever other calls wrote before or beside it.
+    """
+    adapters, rows = _adapters(predictor), run.rows(folder / LOG)
+    kinds = {f".{name}": name for name in adapters}
+    kinds |= {f".{name}.uncertainty": name for name in adapters if predictor.samples(name) > 1}
+    last = {file: row for row in rows for file in row.get("files", ()) if (folder / file).is_file()}
+
+    def holds(file: str, kind: str, content: str) -> bool:
+        row = last.get(file, {})
+        made = (row.get("content"), row.get("mirror"), row.get("adapters", {}).get(kind))
+        return made == (content, predictor.mirror, adapters[kind])
+
     return {
         row["name"]: row["content"]
         for row in rows
-        if row["adapters"] == adapters and all((folder / f"{row['name']}{ending}").is_file() for ending in endings)
+        if all(
+            holds(f"{row['name']}{part}{FORMATS[word]}", kind, row["content"])
+            for part, kind in kinds.items()
+            for word in formats
+        )
     }
-
-
-def _rows(log: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log, which a line that a kill left half written is cut from."""
-    rows = []
-    for line in log.read_text().splitlines() if log.exists() else []:
-        with suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    with run.replacing(log) as partial:
-        partial.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return rows

@@ -23,6 +23,7 @@ from ilora.intrinsics import NAMES, intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import resample
 from ilora.records import Code, Image, Map
+from ilora.run import Run
 from ilora.team import default_device
 
 
@@ -50,7 +51,7 @@ def find(adapters: Sequence[str | Path], *, intrinsics: Sequence[str] = NAMES) -
             must be the one thing that it does paint.
 
     Raises:
-        FileNotFoundError: no adapter at a path, or none for any wanted intrinsic.
+        FileNotFoundError: no adapter at a path, a fit that is not finished, or none for any wanted intrinsic.
         ValueError: an unknown intrinsic, two adapters for one, or a file that does not say what it paints.
     """
     wanted = [intrinsic(name).name for name in intrinsics]
@@ -74,9 +75,17 @@ def find(adapters: Sequence[str | Path], *, intrinsics: Sequence[str] = NAMES) -
 
 def _files(path: Path) -> list[Path]:
     """The adapter files of a run folder, a folder of run folders, or an exported folder; else the path itself."""
-    for pattern in (file.FILE, f"*/{file.FILE}", "*.safetensors"):
+    for pattern in (file.FILE, f"*/{file.FILE}"):
         if found := sorted(path.glob(pattern)):
             return found
+    for place in (path, *sorted(path.glob("*/"))):
+        if Run(place).config.is_file() and Run(place).data.is_file():
+            raise FileNotFoundError(
+                f"{place} must hold {file.FILE}, got a fit that is not finished; go on with it: "
+                f"ilora fit --resume --out {place}"
+            )
+    if found := sorted(path.glob("*.safetensors")):
+        return found
     if not path.exists():
         raise FileNotFoundError(f"no adapter at {path}; expected a run folder, an adapter file or an exported one")
     return [path]

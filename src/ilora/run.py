@@ -8,7 +8,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,15 +112,27 @@ def append(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSON-lines file, from which a line that a kill left half written is cut; none without it."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    found = []
+    for line in text.splitlines():
+        with suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    whole = "".join(f"{json.dumps(row)}\n" for row in found)
+    if whole != text:
+        with replacing(path) as partial:
+            partial.write_text(whole, encoding="utf-8")
+    return found
+
+
 def cut(path: Path, last: int) -> dict[str, Any]:
     """Drop the lines of a log beyond step ``last``, and a line that a kill left half written.
 
     Returns:
         The last line that stays; empty where there is none.
     """
-    lines = path.read_text().splitlines() if path.is_file() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}")]
-    kept = [row for row in rows if row["step"] <= last]
+    kept = [row for row in rows(path) if row["step"] <= last]
     with replacing(path) as partial:
         partial.write_text("".join(f"{json.dumps(row)}\n" for row in kept))
     return kept[-1] if kept else {}
@@ -210,6 +222,12 @@ def interruption() -> Iterator[threading.Event]:
 def say(line: str) -> None:
     """Tell the person at the terminal; results go to files, so this is stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def fail(failed: dict[str, str], word: str, reason: str) -> None:
+    """Report one line about a word or a file that could not be used, now and in ``failed``."""
+    failed[word] = " ".join(reason.replace(f"{word} ", "", 1).split())
+    say(f"{word}: {failed[word]}")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What a finished fit shows of itself: scores on held-out images, and a sheet of them."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ilora.intrinsics import intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color
 from ilora.records import Example
+from ilora.run import say
 
 HELD_OUT = 16  # validation images that are scored at the end
 SHOWN = 6  # of them on the sheet
@@ -42,32 +43,46 @@ def held_out(config: FitConfig, name: str, fallback: Dataset) -> tuple[str, Data
 def validate(generator: Generator, config: FitConfig, labelled: Mapping[str, Dataset], sheet: Path) -> dict[str, Any]:
     """Score held-out images at the generator's resolution, one by one, and show some of them beside the truth.
 
+    What cannot be read is said and left out: a fit that is done shall not be lost to a bad file.
+
     Args:
         labelled: training examples by intrinsic, for data without a validation split.
-        sheet: file of the picture: a row an image, two columns an intrinsic.
+        sheet: file of the picture: a row an image, two columns an intrinsic; none where nothing can be read.
 
     Returns:
-        ``split``, ``images`` and the mean of the primary metric; of several intrinsics a dictionary of these by name.
+        ``split``, ``images`` that were scored and the mean of the primary metric, None without any; of several
+        intrinsics a dictionary of these by name.
     """
     scores, tiles, labels, kinds = {}, dict[str, dict[str, Tile]](), ["image"], [intrinsic(name) for name in labelled]
     for kind in kinds:
         split, held = held_out(config, kind.name, labelled[kind.name])
         errors, columns = [], (kind.name, "truth" if len(kinds) == 1 else f"{kind.name}, truth")
         generator.ask(kind.prompt)
-        for index in range(len(held)):
-            example = square(held[index], kind, side=generator.resolution)
+        for given in _readable(held):
+            example = square(given, kind, side=generator.resolution)
             map, valid = example.map[None], example.valid[None]
-            found = painted(generator, kind, held[index], precision=config.precision)
+            found = painted(generator, kind, given, precision=config.precision)
             errors.append(kind.metrics(found, map, valid)[kind.primary])
             picture = {"image": color.to_uint8((example.image[None] + 1) / 2)[0]}
             pair = (kind.show(found)[0], kind.show(map)[0])
             tiles.setdefault(example.name, {}).update(picture | dict(zip(columns, pair, strict=True)))
         labels += columns
-        scores[kind.name] = {"split": split, "images": len(held), kind.primary: torch.cat(errors).nanmean().item()}
+        mean = torch.cat(errors).nanmean().item() if errors else None
+        scores[kind.name] = {"split": split, "images": len(errors), kind.primary: mean}
     rows = [[row.get(label) for label in labels] for row in list(tiles.values())[:SHOWN]]
     about = {"intrinsic": config.intrinsic, "units": "; ".join(kind.units for kind in kinds)}
-    images.write_preview(sheet, images.contact_sheet(rows, labels), about=about)
+    if rows:
+        images.write_preview(sheet, images.contact_sheet(rows, labels), about=about)
     return scores if len(kinds) > 1 else scores[kinds[0].name]
+
+
+def _readable(held: Dataset) -> Iterator[Example]:
+    """The examples that can be read; a line about each of the others."""
+    for index, name in enumerate(held.names):
+        try:
+            yield held[index]
+        except images.UNREADABLE as error:
+            say(f"{name} is left out of the validation: {' '.join(str(error).split())}")
 
 
 @torch.no_grad()

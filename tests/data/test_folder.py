@@ -101,6 +101,33 @@ def test_unmatched_names(folder: Path) -> None:
     assert Folder(folder, intrinsic="depth", split="all").names == ["a", "d"]
 
 
+def test_masks_that_would_not_be_applied(folder: Path) -> None:
+    (folder / "valids").mkdir()
+    for name in ("a.png", "a.tif", "b.jpg", "c.png", "d.png", "d.jpg", "d_mask.png"):
+        Image.new("L", (8, 6), 255).save(folder / "valids" / name)
+    told = [
+        "valids/a.tif: the name also stands for a.png; remove or rename one of them",
+        "valids/b.jpg: must be one of .png, .tif, .tiff, .exr, .npy, .npz, which lose nothing; "
+        "convert it from its source",
+        "valids/d_mask.png: no picture of that name; rename it, or remove it",
+    ]
+    assert problems(folder) == told
+    with pytest.warns(UserWarning, match="3 of the examples"):
+        assert dataset(str(folder), intrinsic="depth", on_problem="skip").names == ["c", "d"]
+    (folder / "meta.toml").write_text(WHOLE.replace('["*"]', '["a", "b"]\ntest = ["c"]'))
+    assert problems(folder, split="train") == told  # d_mask is in no split, and was meant for some picture
+    assert problems(folder, split="test") == told[2:]  # d and its mask are in none, and nobody misses them
+
+
+def test_maps_that_lose_something(folder: Path) -> None:
+    (folder / "depths/b.png").unlink()
+    for name in "bcx":
+        Image.new("L", (8, 6), 255).save(folder / f"depths/{name}.jpg")  # c has its map; of x there is no picture
+    (line,) = problems(folder)
+    assert line.startswith("depths/b.jpg: must be one of .png, .tif") and line.endswith("; convert it from its source")
+    assert Folder(folder, intrinsic="depth", split="all").names == ["a", "c", "d"]
+
+
 def test_wrong_sizes(folder: Path) -> None:
     depth(folder / "depths/a.png", DEPTH[:, :3])
     depth(folder / "depths/b.png", DEPTH.mT)
@@ -131,7 +158,8 @@ def test_nothing_valid_and_impossible_values(folder: Path) -> None:
     assert problems(folder) == [
         "depths/a.png: no pixel of it is valid; leave it out, or correct invalid in meta.toml",
         "depths/b.png: its depth is 2 everywhere; leave it out, or find the right file",
-        "depths/c.npy: 12 of its pixels are NaN or infinite; declare invalid = [nan, inf]",
+        "depths/c.npy: 12 of its pixels are NaN or infinite; "
+        "declare invalid = [nan, inf, -inf], with what it holds already",
         'depths/c.npy: its median depth is 1723 m; declare the unit and scale, or unit = "relative"',
     ]
 

@@ -1,6 +1,7 @@
 """Stored numbers become physical values in ilora's units and axes, and what cannot be is doubted."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -142,6 +143,22 @@ def test_nan_must_be_declared() -> None:
     assert doubts(undeclared) == ["2 of its pixels are NaN or infinite"]
     assert undeclared.map.tolist() == [[[1, 0, 0, 2]]]  # finite all the same
     assert not READERS["depth"].read(stored(map), meta.Depths(invalid=[math.nan, math.inf])).doubts
+
+
+@pytest.mark.parametrize("name", ["normal", "albedo", "depth"])
+def test_what_the_remedy_declares_is_not_doubted(name: str, tmp_path: Path) -> None:
+    """NaN, infinity and minus infinity in one channel each; of three channels the list has one number for each."""
+    map = torch.tensor([0.0, 0.6, 0.8])[:, None, None].repeat(1, 2, 4)  # [3, 2, 4]
+    map[0, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    map[2, 1, 0], map[:, 1, 1], map[1, 1, 3] = torch.nan, torch.nan, -torch.inf
+    map = map[:1] + torch.arange(1.0, 9).view(1, 2, 4) if name == "depth" else map
+    reader = READERS[name]
+    (doubt,) = reader.read(stored(map), meta.MAPS[reader.folder]()).doubts
+    words = doubt.remedy.removeprefix("declare ").partition("]")[0] + "]"
+    (tmp_path / "meta.toml").write_text(f"[{reader.folder}]\n{words}\n")
+    labels = reader.read(stored(map), meta.read(tmp_path).tables[reader.folder])
+    assert not labels.doubts and labels.valid.equal(map.isfinite().all(0, keepdim=True))
+    assert labels.map.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["albedo", "shading"])

@@ -156,6 +156,33 @@ def test_damaged_maps_fail_with_one_line(name: str, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value) and str(tmp_path / name) in str(caught.value)
 
 
+def test_archives_fail_with_one_line_however_they_are_broken(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    images.write_npz(path, COLOURS, about={})
+    whole, failed = path.read_bytes(), 0
+    first = whole.index(b"PK\x01\x02")  # of the directory behind the members
+    places = {"method": first + 10, "flags": first + 8}  # PKWARE's APPNOTE 6.3.10, section 4.3.12
+    unknown, encrypted = bytearray(whole), bytearray(whole)
+    unknown[places["method"]], encrypted[places["flags"]] = 97, encrypted[places["flags"]] | 1
+    garbled = whole.replace(whole[60:90], bytes(30))
+    for data, words in ((unknown, "compression"), (encrypted, "encrypted"), (garbled, "")):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=f"a.npz cannot be read: .*{words}"):
+            images.read_map(path)
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        data = bytearray(whole)
+        for place in generator.integers(0, len(data), 3):
+            data[place] ^= int(generator.integers(1, 256))
+        path.write_bytes(data)
+        try:
+            images.read_map(path)
+        except ValueError as error:
+            failed += 1
+            assert "\n" not in str(error) and str(error).startswith(str(path))
+    assert failed > 100
+
+
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "deep/er/a.txt"
     with images.replacing(path) as temporary:
@@ -164,6 +191,14 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         temporary.write_text("half of the sec")
         raise KeyboardInterrupt
     assert path.read_text() == "first" and [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_names_may_be_as_long_as_the_file_system_has_it(tmp_path: Path) -> None:
+    path = images.write_npy(tmp_path / f"{'x' * 246}.npy", VALUES, about={})  # 255 with the JSON beside it
+    assert torch.equal(images.read_map(path).values, VALUES)
+    with images.replacing(tmp_path / "a.npz") as temporary:
+        temporary.touch()
+        assert temporary.suffix == ".npz" and temporary.parent == tmp_path and temporary.name[0] == "."
 
 
 def test_real_maps(real: Path) -> None:

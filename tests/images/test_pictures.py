@@ -111,6 +111,24 @@ def test_useless_colour_profiles_are_left_aside(tmp_path: Path) -> None:
         assert_close(images.read(tmp_path / f"{name}.png"), expected(BYTES / 255))
 
 
+def test_profiles_of_transparent_pictures_are_converted(tmp_path: Path) -> None:
+    """Under sRGB with its red and green primaries exchanged, a file's red is the picture's green."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = srgb.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+    for old, new in ((b"rXYZ", b"hold"), (b"gXYZ", b"rXYZ"), (b"hold", b"gXYZ")):
+        profile = profile.replace(old, new)
+    alpha = (np.arange(5 * 7).reshape(5, 7, 1) * 7).astype(np.uint8)
+    swapped, share = BYTES[..., [1, 0, 2]] / 255, alpha / 255
+    Image.fromarray(BYTES).save(tmp_path / "opaque.png", icc_profile=profile)
+    assert_close(images.read(tmp_path / "opaque.png"), expected(swapped), atol=2 / 255, rtol=0)
+    Image.fromarray(np.concatenate([BYTES, alpha], -1)).save(tmp_path / "alpha.png", icc_profile=profile)
+    assert_close(images.read(tmp_path / "alpha.png"), expected(swapped * share + 1 - share), atol=2 / 255, rtol=0)
+    Image.fromarray(BYTES).save(tmp_path / "key.png", icc_profile=profile, transparency=tuple(BYTES[2, 3].tolist()))
+    keyed = swapped.copy()
+    keyed[2, 3] = 1  # the colour that means transparent
+    assert_close(images.read(tmp_path / "key.png"), expected(keyed), atol=2 / 255, rtol=0)
+
+
 def test_adobe_rgb_becomes_srgb(real: Path) -> None:
     path = real / "photos/rocket.jpg"
     with Image.open(path) as picture:

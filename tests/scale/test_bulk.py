@@ -53,8 +53,10 @@ def test_a_shard_that_fails_half_way_leaves_nothing(run: Path, tmp_path: Path, m
     assert act(task) == b"done" and len(read_tar(out / "s.tar")) == 6
 
 
-def test_outputs_never_replace_inputs(run: Path, tmp_path: Path) -> None:
+def test_outputs_never_replace_inputs(run: Path, photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
+    with pytest.raises(ValueError, match=r"must not hold the inputs, got .*a\.bmp"):
+        bulk.predict([photos], PredictJob((str(run),)), photos)
     world.write_tar(tmp_path / "s.tar", {"a.png": encoded(0)})
     with pytest.raises(ValueError, match="must not hold the inputs"):
         bulk.predict([tmp_path], PredictJob((str(run),)), tmp_path)

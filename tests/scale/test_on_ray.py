@@ -91,6 +91,11 @@ def test_labels_of_photos_are_those_of_the_plain_command(ray: Path, photos: Path
     assert there.keys() - {FAILURES} == expected.keys()
     assert all(there[name] == expected[name] for name in expected if name.endswith(".npy"))
     assert [row["name"] for row in lines(tmp_path / "out" / "labels.jsonl")] == ["a_bmp", "a_png", "b", "c", "d"]
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.png").write_bytes((photos / "c.png").read_bytes())
+    with pytest.raises(ValueError, match=r"b is taken by .*photos/b\.png; rename it, or choose another --out"):
+        bulk.label([tmp_path / "more"], job, tmp_path / "out")
+    assert tree(tmp_path / "out") == there
 
 
 def test_drawn_pictures_are_labelled_once_though_a_worker_is_lost(

@@ -4,7 +4,7 @@ Masks may lie in ``valids/`` (0 is not measured), and ``meta.toml`` says what th
 Folders may be called by the singular, too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ from ilora.data import archives, meta
 from ilora.data.cache import content_hash
 from ilora.data.labels import READERS, Labels
 from ilora.data.problems import Problem, Unusable, blaming
+from ilora.images.maps import SUFFIXES
 from ilora.records import Example
 
 
@@ -36,7 +37,8 @@ class Folder:
 
     Attributes:
         names: of the examples that have a picture and a map, sorted.
-        unmatched: pictures without a map, maps without a picture, and names that stand for several files.
+        unmatched: pictures without a map, maps without a picture, masks without both, masks of a format that changes
+            numbers, and names that stand for several files.
         notes: what was decided for the user, such as the split.
     """
 
@@ -118,16 +120,36 @@ class Folder:
 
     def _match(self) -> tuple[dict[str, Files], list[Problem]]:
         """Files by name, for the names of this split that have a picture and a map, and the others' problems."""
-        pictures, twice = self._by_name(images.find(self._place("images")))
-        maps, twice_map = self._by_name(images.find_maps(self._place(self.reader.folder)))
-        masks, _ = self._by_name(images.find_maps(self._place("valids"))) if self._has("valids") else ({}, [])
+        place = self._place(self.reader.folder)
+        every, every_map, lossy = images.find(self._place("images")), images.find_maps(place), _lossy(place)
+        pictures, twice = self._by_name(every)
+        maps, twice_map = self._by_name(every_map)
+        masks, wrong = self._masks({path.stem for path in (*every, *every_map)})
         files = {name: Files(pictures[name], maps[name], masks.get(name)) for name in pictures.keys() & maps.keys()}
         problems = [*twice, *twice_map]
-        for found, others, folder in ((pictures, maps, self.reader.folder), (maps, pictures, "images")):
-            for name in sorted(found.keys() - others.keys()):
-                what = f"no file of that name in {folder}"
-                problems.append(Problem(name, short(found[name]), what, "add it, or remove this one"))
-        return files, problems
+        for name in sorted(pictures.keys() - maps.keys()):
+            alone = _alone(pictures[name], self.reader.folder)
+            problems.append(_changed(lossy[name]) if name in lossy else alone)
+        problems += [_alone(maps[name], "images") for name in sorted(maps.keys() - pictures.keys())]
+        return files, problems + wrong
+
+    def _masks(self, known: Set[str]) -> tuple[dict[str, Path], list[Problem]]:
+        """Masks by name, and what is wrong with those that would not be applied and nobody would see it.
+
+        Args:
+            known: names of all pictures and maps, whatever their split.
+        """
+        if not self._has("valids"):
+            return {}, []
+        place, split = self._place("valids"), self.meta.tables["split"]
+        every, lossy = images.find_maps(place), _lossy(place)
+        masks, problems = self._by_name(every)
+        changed, _ = self._by_name(list(lossy.values()))
+        problems += [_changed(changed[name]) for name in sorted(changed.keys() - masks.keys())]
+        for path in every:  # a name that is nobody's may be in no list of a split
+            if path.stem not in known and (path.stem in masks or split.of(path.stem) is None):
+                problems.append(Problem(path.stem, short(path), "no picture of that name", "rename it, or remove it"))
+        return masks, problems
 
     def _by_name(self, paths: list[Path]) -> tuple[dict[str, Path], list[Problem]]:
         """Files of this split by name, and the names that stand for several."""
@@ -173,6 +195,22 @@ def _check_size(field: Float[Tensor, "c h w"] | Bool[Tensor, "c h w"], image: Fl
         expected = f"expected the picture's {expected_width} x {expected_height}"
         remedy = "the picture is turned by its EXIF orientation, turn the map, too" if turned else "find the right file"
         raise ValueError(f"{width} x {height} px, {expected}; {remedy}")
+
+
+def _lossy(folder: Path) -> dict[str, Path]:
+    """Files of a folder of maps or masks by name that are pictures and no maps."""
+    return {path.stem: path for path in images.find(folder) if path.suffix.lower() not in SUFFIXES}
+
+
+def _changed(file: Path) -> Problem:
+    """What is wrong with a map or a mask of such a format."""
+    what = f"must be one of {', '.join(SUFFIXES)}, which lose nothing"
+    return Problem(file.stem, short(file), what, "convert it from its source")
+
+
+def _alone(file: Path, folder: str) -> Problem:
+    """What is wrong with a file without a partner in the other folder."""
+    return Problem(file.stem, short(file), f"no file of that name in {folder}", "add it, or remove this one")
 
 
 def short(path: Path) -> str:

@@ -186,15 +186,22 @@ READERS: dict[str, Reader] = {
 def _measured(
     numbers: Float[Tensor, "c h w"], opaque: Bool[Tensor, "1 h w"], about: meta.Stored
 ) -> tuple[Bool[Tensor, "1 h w"], list[Doubt]]:
-    """Pixels that are opaque, finite and not declared invalid; and a doubt where NaN or infinity was not declared."""
+    """Pixels that are opaque, finite and not declared invalid; and a doubt where NaN or infinity was not declared.
+
+    A declared pixel is one with all of its numbers, or with NaN or infinity in any channel where that is among them.
+    """
     declared = torch.zeros_like(opaque)
     for pixel in about.not_measured(numbers.shape[0]):
-        wanted = torch.tensor(pixel, dtype=numbers.dtype)[:, None, None]
-        declared |= ((numbers == wanted) | (numbers.isnan() & wanted.isnan())).all(0, keepdim=True)
+        wanted = torch.tensor(pixel, dtype=numbers.dtype)[:, None, None]  # [c, 1, 1]
+        declared |= (numbers == wanted).all(0, keepdim=True)
+        for number in {x for x in pixel if not math.isfinite(x)}:
+            same = numbers.isnan() if math.isnan(number) else numbers == number
+            declared |= same.any(0, keepdim=True)
     finite = numbers.isfinite().all(0, keepdim=True)
     measured = opaque & ~declared
     broken = int((measured & ~finite).sum())
-    doubts = [Doubt(f"{broken} of its pixels are NaN or infinite", "declare invalid = [nan, inf]")] if broken else []
+    remedy = "declare invalid = [nan, inf, -inf], with what it holds already"
+    doubts = [Doubt(f"{broken} of its pixels are NaN or infinite", remedy)] if broken else []
     return measured & finite, doubts
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path``, moved onto it when the block ends well and removed when it does not.
 
-    The folder is made if it is absent. The temporary name is hidden and keeps the suffix, since libraries look at it.
+    The folder is made if it is absent. The temporary name is hidden and short, and keeps the suffix, since libraries
+    look at it.
 
     Raises:
         OSError: the folder cannot be made or written.
     """
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -132,17 +132,22 @@ def _three(values: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w 3"]:
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
-    """Colours under an embedded profile as sRGB; unchanged where there is none, a broken one, or sRGB already."""
+    """Colours under an embedded profile as sRGB, alpha as it was; unchanged where that is absent, broken or sRGB."""
     stored = picture.info.get("icc_profile")
-    if not stored or picture.mode not in ("RGB", "CMYK"):
+    if not stored or picture.mode not in ("RGB", "RGBA", "CMYK"):
         return picture
+    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    colours = picture if alpha is None else picture.convert("RGB")
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(stored))
         if "srgb" in ImageCms.getProfileDescription(profile).lower():
             return picture
-        return ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        shown = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):  # viewers show such a picture without its profile too
         return picture
+    if alpha is not None:
+        shown.putalpha(alpha)
+    return shown
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -13,6 +13,7 @@ from PIL import Image
 from ilora.images import png
 
 LARGEST = 2**27  # pixels of a picture or a map; a header that claims more is refused before anything is unpacked
+UNREADABLE = (ValueError, OSError, ImportError)  # what reading raises: damaged, gone, or its library is missing
 NO_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")  # need other programs, which a hostile file would drive
 BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # TIFF 6.0, sections 8 and 19
 

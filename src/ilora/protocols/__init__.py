@@ -7,7 +7,7 @@ become one number all change it. ``docs/protocols.md`` shows one prediction unde
 import difflib
 
 from ilora.protocols.base import Protocol, Rule
-from ilora.protocols.judge import Verdict, apart, disagreement, gap, judge, primary
+from ilora.protocols.judge import Verdict, apart, disagreement, gap, judge, matched, primary
 from ilora.protocols.published import PROTOCOLS
 from ilora.protocols.tally import Tally
 
@@ -21,6 +21,7 @@ __all__ = [
     "disagreement",
     "gap",
     "judge",
+    "matched",
     "names",
     "primary",
     "protocol",

@@ -35,6 +35,25 @@ def primary(protocol: Protocol, quantity: str) -> str:
     return rule.metrics[0] if rule.metrics else intrinsic(quantity).primary
 
 
+def matched(protocol: Protocol, quantity: str, *, judged: bool) -> Rule:
+    """The rule for a quantity, if it takes what the data holds.
+
+    Args:
+        judged: the data holds people's judgements, not true maps.
+
+    Raises:
+        ValueError: the protocol does not judge the quantity, or needs the other kind of data.
+    """
+    rule = protocol.rule(quantity)
+    if judged and not rule.judged:
+        raise ValueError(f"people's judgements need a protocol that reads them, got {protocol.name}; use iiw")
+    if rule.judged and not judged:
+        raise ValueError(
+            f"the protocol {protocol.name} needs people's judgements, got a true map; use iiw:PATH as data"
+        )
+    return rule
+
+
 def judge(protocol: Protocol, quantity: str, map: Map, target: Map, valid: Valid) -> Verdict:
     """Errors of maps under a protocol.
 
@@ -48,11 +67,7 @@ def judge(protocol: Protocol, quantity: str, map: Map, target: Map, valid: Valid
         ValueError: the protocol does not judge the quantity; shapes that do not belong together; NaN or infinity inside
             the mask; a truth whose surfaces face away from the camera.
     """
-    rule = protocol.rule(quantity)
-    if rule.judged:
-        raise ValueError(
-            f"the protocol {protocol.name} needs people's judgements, got a true map; use iiw:PATH as data"
-        )
+    rule = matched(protocol, quantity, judged=False)
     if not rule.metrics:
         return Verdict(intrinsic(quantity).metrics(map, target, valid), valid.flatten(1).sum(1).double(), None)
     metrics.require(map, target, valid)
@@ -99,8 +114,7 @@ def disagreement(protocol: Protocol, quantity: str, map: Map, said: Sequence[Jud
     Raises:
         ValueError: the protocol needs a true map, or ``whdr`` refuses an image.
     """
-    if not protocol.rule(quantity).judged:
-        raise ValueError(f"people's judgements need a protocol that reads them, got {protocol.name}; use iiw")
+    matched(protocol, quantity, judged=True)
     scores = [whdr(albedo, one.points, one.darker, one.weight) for albedo, one in zip(map, said, strict=True)]
     counted = torch.tensor([len(one.darker) for one in said], dtype=torch.float64)
     return Verdict({"whdr": torch.stack(scores)}, counted, None)

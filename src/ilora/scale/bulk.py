@@ -19,7 +19,7 @@ from ilora.labelling import Book
 from ilora.scale.jobs import Command, DrawJob, Job, LabelJob, PredictJob
 from ilora.scale.layouts import LAYOUTS, Unpacked
 from ilora.scale.pool import Act, spread
-from ilora.scale.shards import SHARD, Shard, cut, sow
+from ilora.scale.shards import PICTURES, SEEDS, SHARD, Shard, cut, sow
 
 RECORDS = ".shards"  # in the output folder: a record a finished shard, and what is not finished
 FAILURES = "failures.jsonl"  # in the output folder: a line a record that could not be used
@@ -96,7 +96,8 @@ def label(source: Draw | Sequence[str | Path], job: LabelJob, out: str | Path, *
 
     Raises:
         FileExistsError: the folder holds something else.
-        ValueError, ImportError, ConnectionError: as ``predict`` and ``ilora.label.label``.
+        ValueError, ImportError, ConnectionError: as ``predict`` and ``ilora.label.label``; or the name of a photo is
+            taken by the labels of another one.
     """
     crew, folder, lost = crew or Crew(), checks.output(out).absolute(), {}
     teachers = job.load("cpu")
@@ -110,7 +111,10 @@ def label(source: Draw | Sequence[str | Path], job: LabelJob, out: str | Path, *
         shards = cut(source, failed=lost, size=crew.shard, column=crew.column)
         work, identity, common = job, job.identity(teachers), {}
     _own(folder, identity)
-    Book(folder, teachers, origin=common)  # writes meta.toml
+    book = Book(folder, teachers, origin=common)  # writes meta.toml
+    for shard in (shard for shard in shards if shard.layout == PICTURES):
+        for name, path in shard.files.items():
+            book.check_name(name, Path(path), side=job.side)
     return _all(shards, work, Bulk(folder, failed=_lost(lost)), identity=identity, crew=crew)
 
 
@@ -135,7 +139,7 @@ def _all(shards: Sequence[Shard], job: Job, result: Bulk, *, identity: str, crew
     cluster.need("pyarrow", "pandas")
     checks.positive("workers", crew.workers)
     out = result.folder
-    _apart(shards, out)
+    checks.apart(out, (path for shard in shards if shard.layout != SEEDS for path in shard.files.values()))
     _sweep(out)
     answers = spread(
         [shard.write() for shard in shards],
@@ -229,13 +233,6 @@ def _merged(shards: Sequence[Shard], job: Job, result: Bulk) -> Bulk:
         with replacing(out / SHEET) as partial_:
             shutil.copyfile(sheet, partial_)
     return Bulk(out, result.done, result.skipped, len(rows), failed)
-
-
-def _apart(shards: Sequence[Shard], out: Path) -> None:
-    """Refuse an output folder whose new tar or Parquet files would replace those that are read."""
-    for shard in shards:
-        if shard.packed and (out / f"{shard.name}{shard.path.suffix}").resolve() == shard.path.resolve():
-            raise ValueError(f"--out must not hold the inputs, got {shard.path} in it; choose another folder")
 
 
 def _sweep(out: Path) -> None:

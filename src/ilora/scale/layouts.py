@@ -12,9 +12,9 @@ from ilora import images
 from ilora.data import archives
 from ilora.data.labels import READERS
 from ilora.labelling import PICTURES
+from ilora.predict import LONGEST
 from ilora.scale.shards import Shard
 
-LONGEST = 150  # bytes of a file's name before its endings
 KINDS = {PICTURES: "", **{reader.folder: f"{kind}." for kind, reader in READERS.items()}}  # of a labels' folder
 
 

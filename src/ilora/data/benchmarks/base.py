@@ -70,6 +70,7 @@ class Benchmark:
 
     Attributes:
         note: what whoever opens the data set must be told; empty for most.
+        judged: its examples are ``Judged``: people's judgements take the place of maps.
         path: folder that holds the data set.
         intrinsic: normal, depth, albedo or shading.
         split: one of the card's, or all.
@@ -80,6 +81,7 @@ class Benchmark:
 
     card: ClassVar[Card]
     note: ClassVar[str] = ""
+    judged: ClassVar[bool] = False
 
     def __init__(self, path: str | Path, *, intrinsic: str, split: str = "train") -> None:
         """List the files; none is opened but lists.

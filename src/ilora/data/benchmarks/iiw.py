@@ -29,6 +29,7 @@ class IIW(Benchmark):
         layout="[iiw-dataset/][data/]NUMBER.png with NUMBER.json beside it; all of them, since the split counts them",
     )
 
+    judged = True
     note = "its examples hold judgements and no maps, so nothing can be fitted to them; they are for WHDR"
 
     def find(self) -> dict[str, Files]:
