@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ilora.zoo.loop import rate, train
+from ilora.zoo.loop import rate, snapshots, train
 from ilora.zoo.recipes import Training
 
 CONFIG = Training(steps=40, batch=4, lr=0.05, warmup=4, ema=0.5, snapshots=(10, 20))
@@ -50,6 +50,12 @@ def test_snapshots_are_named_after_the_images_seen_and_the_last_is_the_result(tm
     files = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
     assert files == ["00000040.safetensors", "00000080.safetensors", "00000160.safetensors"]
     assert torch.equal(load_file(tmp_path / "snapshots" / files[-1])["weight"], network.weight)
+
+
+def test_half_written_snapshots_are_passed_over(tmp_path):
+    train(net := line(), regression(net), CONFIG, tmp_path)
+    (tmp_path / "snapshots" / ".00000120.0a1b.safetensors").write_bytes(b"half")
+    assert [path.stem for path in snapshots(tmp_path)] == ["00000040", "00000080", "00000160"]
 
 
 def test_rate_rises_stays_and_falls():

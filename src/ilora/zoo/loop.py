@@ -131,6 +131,12 @@ class Ledger:
         return self.folder / "log.jsonl"
 
 
+def snapshots(folder: Path) -> list[Path]:
+    """Averaged weights that a training left in ``folder``, in the order of the images seen; half-written ones are not
+    among them."""
+    return sorted((folder / "snapshots").glob("[0-9]*.safetensors"))
+
+
 def rate(step: int, config: Training) -> float:
     """Share of the learning rate at ``step``: linear warm-up, constant, linear to zero over the last 30 %.
 

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ilora.config import Configuration
+from ilora.run import read_json, write_json
 from ilora.zoo import cards, codec, denoiser
+from ilora.zoo.loop import snapshots
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import DiffusionRecipe, recipe
 
@@ -107,7 +109,7 @@ def _codec(chosen: DiffusionRecipe, out: Path) -> torch.nn.Module:
 
         return AutoencoderTiny.from_pretrained(cards.folder(chosen.codec_from) / "vae", torch_dtype=torch.float32)
     head = codec.build(chosen)
-    head.load_state_dict(load_file(max((out / "codec" / "snapshots").iterdir())))
+    head.load_state_dict(load_file(snapshots(out / "codec")[-1]))
     return head.eval()
 
 
