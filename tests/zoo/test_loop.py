@@ -67,5 +67,5 @@ def test_rate_rises_stays_and_falls():
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
     network = line()
-    with pytest.raises(FloatingPointError, match="nan at step 0"):
+    with pytest.raises(FloatingPointError, match="nan at step 0; train a recipe with a lower lr into another --out"):
         train(network, lambda step, numbers: network.weight.sum() * float("nan"), CONFIG, tmp_path)

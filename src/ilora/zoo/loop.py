@@ -99,7 +99,10 @@ class Ledger:
         """
         for name, value in losses.items():
             if not torch.isfinite(value):
-                raise FloatingPointError(f"the {name} became {value.item()} at step {step}; go on with a lower lr")
+                raise FloatingPointError(
+                    f"the {name} became {value.item()} at step {step}; "
+                    "train a recipe with a lower lr into another --out"
+                )
             self.running[name] = 0.98 * self.running.get(name, value.item()) + 0.02 * value.item()
 
     def close(self, done: int, tell: Callable[[int, str], None], *, stop: bool) -> None:
