@@ -76,7 +76,8 @@ class Codebook:
 
     def expect(self, logits: Float[Tensor, "b k rows columns"]) -> Float[Tensor, "b d rows columns"]:
         """The mean entry under each cell's distribution, softmax(logits) @ codebook, float32; gradients pass."""
-        return torch.einsum("bkrc,kd->bdrc", logits.float().softmax(1), self._entries())
+        with torch.autocast(logits.device.type, enabled=False):
+            return torch.einsum("bkrc,kd->bdrc", logits.float().softmax(1), self._entries())
 
     def paint(self, latent: Float[Tensor, "b d rows columns"]) -> Image:
         """Image of entries or of mixtures of them, float32 in [-1, 1] but not clamped; gradients pass."""
