@@ -85,6 +85,19 @@ def test_encoding_is_deterministic_better_with_steps_and_blind_to_adapters(folde
     assert torch.equal(generator.residual(image, code), residual)
 
 
+def test_pictures_are_refined_a_few_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The styles are those of all at once; a picture larger than the limit goes alone."""
+    generator = load(str(folder))
+    image, _ = generator.sample([5, 6, 7])
+    whole, sizes = generator.encode(image), []
+    generator.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    for pixels, most in ((2 * 32**2, 2), (100, 1)):
+        sizes.clear()
+        monkeypatch.setattr(stylegan, "PIXELS", pixels)
+        assert_close(generator.encode(image), whole, rtol=1e-3, atol=1e-3)
+        assert max(sizes) == most
+
+
 def test_the_residual_is_where_the_picture_differs(folder: Path) -> None:
     generator = load(str(folder))
     image, code = generator.sample([5])
