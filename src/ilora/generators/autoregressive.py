@@ -54,12 +54,13 @@ class Autoregressive:
         """Paint one image a seed from the prior, unadapted; each seed's image is the same in any batch.
 
         Args:
-            prompt: one for all images, or one an image; for a prior of classes their numbers.
+            prompt: one for all images, or one an image; for a prior of classes their numbers, and an empty one draws
+                a class with the seed.
             steps: of a masked prior; the others take one step a token.
             guidance: weight of the prompt against the empty one; 1 leaves it out, None is as its authors draw.
 
         Raises:
-            ValueError: a codec without a prior, or neither one prompt nor as many as seeds.
+            ValueError: a codec without a prior, neither one prompt nor as many as seeds, or no such class.
         """
         words = [prompt] * len(seeds) if isinstance(prompt, str) else list(prompt)
         if len(words) != len(seeds):
