@@ -191,11 +191,11 @@ def convert(checkpoint: Path | str, out: Path | str) -> Path:
 
     Args:
         checkpoint: ``.ckpt`` with its ``.yaml`` beside it, or in ``configs`` beside its folder.
-        out: a folder that is not there yet.
+        out: a folder that is empty or not there yet.
 
     Raises:
         FileNotFoundError: no such file, or no configuration near it.
-        FileExistsError: ``out`` exists.
+        FileExistsError: ``out`` holds files.
         ValueError: not such a checkpoint, or one of a kind that cannot be read.
     """
     return token_files.convert(Path(checkpoint).expanduser(), Path(out).expanduser())

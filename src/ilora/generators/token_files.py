@@ -150,8 +150,8 @@ def convert(checkpoint: Path, out: Path) -> Path:
     config = taming_config(checkpoint)
     if config is None:
         raise FileNotFoundError(f"no .yaml that names {_TAMING} near {checkpoint}; put the model's own beside it")
-    if out.exists():
-        raise FileExistsError(f"{out} must not be there yet; choose another folder")
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"expected an empty folder, got {out} with files in it; choose another")
     return write_folder(taming.read(checkpoint, config), out)
 
 
