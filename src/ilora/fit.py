@@ -19,6 +19,7 @@ from ilora.config import FitConfig
 from ilora.data.base import Dataset, Subset
 from ilora.generators import load
 from ilora.generators.base import Generator
+from ilora.generators.checkpoints import picture_hash
 from ilora.intrinsics import intrinsic
 from ilora.lessons import Lesson
 from ilora.plan import begin, check_place, precision
@@ -318,6 +319,7 @@ def _finish(learner: Learner, run: Run, source: dict[str, Any], examples: dict[s
         units=units if several else units[config.intrinsic],
         adapter=config.adapter,
         readout=config.readout,
+        picture=picture_hash(config.readout),
         random_weights=config.seed if config.random_weights else None,
         fit=config.write(),
         data=source,

@@ -42,6 +42,17 @@ def test_tokens_are_the_nearest_entries_by_angle_and_images_those_of_transformer
     assert_close(generator.decode(code), painted, rtol=0, atol=1e-4)
 
 
+def test_the_fingerprint_is_of_the_settings_and_not_of_the_folders_name(
+    made: tuple[JanusForConditionalGeneration, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(made[1], tmp_path / "another name")
+    before = load(str(folder)).fingerprint
+    assert before == load(str(made[1])).fingerprint
+    settings = folder / "config.json"
+    settings.write_text(settings.read_text() + "\n")
+    assert load(str(folder)).fingerprint != before
+
+
 def test_drawn_tokens_follow_the_whole_sequence_and_the_prompt(
     made: tuple[JanusForConditionalGeneration, Path],
 ) -> None:

@@ -45,7 +45,7 @@ class Autoregressive:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weight files and of which network adapters change, read when first asked for."""
+        """Hash of weights, configurations and which network adapters change, read when first asked for."""
         return hashlib.sha256(f"{fingerprint(self._files)} {self.mode}".encode()).hexdigest()[:32]
 
     def sample(

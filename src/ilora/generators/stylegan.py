@@ -65,7 +65,8 @@ class StyleGAN:
     @property
     def fingerprint(self) -> str:
         """Hash of generator, encoder and the way pictures are inverted: codes depend on all three."""
-        return content_hash(self._content, json.dumps(self.inversion.write(), sort_keys=True))[:32]
+        settings = json.dumps([self.shape.write(), self.inversion.write()], sort_keys=True)
+        return content_hash(self._content, settings)[:32]
 
     def ask(self, prompt: str) -> None:
         """Nothing to condition: the class, where there are classes, is in the style."""
