@@ -1,4 +1,5 @@
-"""Validation of a finished fit: the mean over what can be read, each picture read once; no file keeps the adapter."""
+"""Validation of a finished fit: the mean over what can be read, which is encoded first and read again to be scored; no
+damaged file costs the adapter."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from ilora.intrinsics import intrinsic
 from ilora.presets import preset
 from ilora.records import Example
 from ilora.run import Run
-from ilora.validation import painted, validate
+from ilora.validation import encoded, painted, validate
 from tests import world
 from tests.data.benchmarks import test_diode
 
@@ -44,20 +45,23 @@ def test_what_cannot_be_read_is_left_out_of_the_mean(tmp_path: Path, capsys: pyt
     whole, kind, generator = dataset(str(place), intrinsic="normal"), intrinsic("normal"), load("toy")
     config = preset("default", generator="toy", data=str(place))
     some, sheet = Damaged(whole, "train1"), tmp_path / "sheet.png"
-    scores = validate(generator, config, {"normal": some}, sheet)
+    codes = encoded(generator, config, {"normal": some})
+    scores = validate(generator, config, {"normal": some}, codes=codes, sheet=sheet)
     errors = []
     for given in (whole[0], whole[2], whole[3]):
         example = square(given, kind, side=generator.resolution)
-        found = painted(generator, kind, given)
+        found = painted(generator, kind, generator.encode(example.image[None]))
         errors.append(kind.metrics(found, example.map[None], example.valid[None])["mean_angle"])
     assert (scores["split"], scores["images"]) == ("train", 3)
     assert_close(torch.tensor(scores["mean_angle"]), torch.cat(errors).mean())
-    assert some.asked == whole.names and sheet.is_file()
+    assert some.asked == [*whole.names, "train0", "train2", "train3"] and sheet.is_file()  # to encode, and to score
     told = "train1 is left out of the validation: train1.png cannot be read; leave it out\n"
     assert capsys.readouterr().err == told
 
     none, sheet = Damaged(whole, *whole.names), tmp_path / "none.png"
-    assert validate(generator, config, {"normal": none}, sheet) == {"split": "train", "images": 0, "mean_angle": None}
+    codes = encoded(generator, config, {"normal": none})
+    scores = validate(generator, config, {"normal": none}, codes=codes, sheet=sheet)
+    assert scores == {"split": "train", "images": 0, "mean_angle": None}
     assert not sheet.exists()
 
 

@@ -57,6 +57,13 @@ def _copies(example: Example, kind: Intrinsic, mirrored: bool, relit: int) -> li
     return sides[1:] + [relight(side, kind, gain) for side in sides for gain in gains(side.image, relit)]
 
 
+def encode_picture(generator: Generator, kind: Intrinsic, example: Example) -> Code:
+    """The code [1, ...] of the middle square of one picture, cached as in ``encode``."""
+    code = stored(generator, example)
+    image = square(example, kind, side=generator.resolution).image[None]
+    return _made(generator, "code", image, Cache()) if code is None else code
+
+
 def encode_pictures(generator: Generator, examples: Mapping[str, Dataset], *, mirrored: bool) -> tuple[Code, Image]:
     """Codes of pictures whose maps do not matter, and the pictures, in [-1, 1] and float16.
 

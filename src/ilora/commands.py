@@ -48,7 +48,7 @@ def zoo_train(
 @zoo.command("encoder")
 def zoo_encoder(
     folder: Annotated[Path, typer.Argument(help="Folder of a StyleGAN that 'ilora convert' wrote.")],
-    pictures: Annotated[Path | None, typer.Option(help="Shards like its own. Default: its samples.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Shards of ilora scenes render. Default: its samples.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates. Default: 20,000.", min=1)] = None,
     device: Device = None,
 ) -> None:

@@ -19,11 +19,12 @@ from ilora.config import FitConfig
 from ilora.data.base import Dataset, Subset
 from ilora.generators import load
 from ilora.generators.base import Generator
+from ilora.generators.checkpoints import picture_hash
 from ilora.intrinsics import intrinsic
 from ilora.lessons import Lesson
 from ilora.plan import begin, check_place, precision
 from ilora.presets import learning_rate, rate
-from ilora.records import Loss, Record
+from ilora.records import Code, Loss, Record
 from ilora.run import (
     Run,
     append,
@@ -52,6 +53,7 @@ class Learner:
         parameters: the weights that move, by name.
         average: their running averages; empty without ``config.ema``.
         optimizer: that moves them.
+        held: codes of the held-out images, by intrinsic and name.
         tie: what albedo and shading are held to besides; None without ``config.tie``.
     """
 
@@ -61,6 +63,7 @@ class Learner:
     parameters: dict[str, Tensor]
     average: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
+    held: dict[str, dict[str, Code]]
     tie: Tie | None = None
 
 
@@ -152,6 +155,7 @@ def _learner(config: FitConfig, generator: Generator, examples: dict[str, Subset
     generator = probes.probed(generator, config)  # itself, unless a linear probe of it shall learn
     with team.first():
         taught = lessons.prepared(generator, config, examples)
+        held = validation.encoded(generator, config, examples)
         tied = tie.prepared(generator, config) if config.tie else None
     count = adapt(generator, config, taught[0].records)
     images = len({name for each in examples.values() for name in each.names})
@@ -161,7 +165,7 @@ def _learner(config: FitConfig, generator: Generator, examples: dict[str, Subset
     parameters, groups = lora_plus.grouped(parameters, config.lr_ratio)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     taught = tuple(replace(lesson, records=placed(lesson.records, team.device)) for lesson in taught)
-    return Learner(config, generator, taught, parameters, average, optimizer, tied)
+    return Learner(config, generator, taught, parameters, average, optimizer, held, tied)
 
 
 def control(out: Path | str, *, device: str | None = None) -> Path:
@@ -305,7 +309,7 @@ def _finish(learner: Learner, run: Run, source: dict[str, Any], examples: dict[s
     for name, value in learner.average.items():
         learner.parameters[name].copy_(value)
     tensors.write(run.mean, lessons.means(learner.lessons), {})
-    scores = validation.validate(generator, config, examples, run.sheet)
+    scores = validation.validate(generator, config, examples, codes=learner.held, sheet=run.sheet)
     units = {name: intrinsic(name).units for name in examples}
     several = len(units) > 1
     about = file.About(
@@ -315,6 +319,7 @@ def _finish(learner: Learner, run: Run, source: dict[str, Any], examples: dict[s
         units=units if several else units[config.intrinsic],
         adapter=config.adapter,
         readout=config.readout,
+        picture=picture_hash(config.readout),
         random_weights=config.seed if config.random_weights else None,
         fit=config.write(),
         data=source,

@@ -1,7 +1,7 @@
 """What a finished fit shows of itself: scores on held-out images, and a sheet of them."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ilora import images
-from ilora.codes import stored
+from ilora.codes import encode_picture
 from ilora.config import FitConfig
 from ilora.data import dataset
 from ilora.data.base import Dataset, Subset
@@ -19,7 +19,7 @@ from ilora.generators.base import Generator
 from ilora.intrinsics import intrinsic
 from ilora.intrinsics.base import Intrinsic
 from ilora.ops import color
-from ilora.records import Example
+from ilora.records import Code, Example
 from ilora.run import say
 
 HELD_OUT = 16  # validation images that are scored at the end
@@ -40,13 +40,36 @@ def held_out(config: FitConfig, name: str, fallback: Dataset) -> tuple[str, Data
     return split, Subset(source, [index * len(source) // count for index in range(count)])
 
 
-def validate(generator: Generator, config: FitConfig, labelled: Mapping[str, Dataset], sheet: Path) -> dict[str, Any]:
+def encoded(generator: Generator, config: FitConfig, labelled: Mapping[str, Dataset]) -> dict[str, dict[str, Code]]:
+    """Codes of the held-out images of each intrinsic, by name of the image; what cannot be read is said and left out.
+
+    The generator must be as it was: some encode through the network that adapters and random weights change.
+
+    Args:
+        labelled: training examples by intrinsic, for data without a validation split.
+    """
+    codes = {}
+    for name, each in labelled.items():
+        kind, (_, held) = intrinsic(name), held_out(config, name, each)
+        codes[name] = {given.name: encode_picture(generator, kind, given) for given in _readable(held)}
+    return codes
+
+
+def validate(
+    generator: Generator,
+    config: FitConfig,
+    labelled: Mapping[str, Dataset],
+    *,
+    codes: Mapping[str, Mapping[str, Code]],
+    sheet: Path,
+) -> dict[str, Any]:
     """Score held-out images at the generator's resolution, one by one, and show some of them beside the truth.
 
     What cannot be read is said and left out: a fit that is done shall not be lost to a bad file.
 
     Args:
         labelled: training examples by intrinsic, for data without a validation split.
+        codes: what ``encoded`` made of the same examples; those without one are left out.
         sheet: file of the picture: a row an image, two columns an intrinsic; none where nothing can be read.
 
     Returns:
@@ -58,10 +81,10 @@ def validate(generator: Generator, config: FitConfig, labelled: Mapping[str, Dat
         split, held = held_out(config, kind.name, labelled[kind.name])
         errors, columns = [], (kind.name, "truth" if len(kinds) == 1 else f"{kind.name}, truth")
         generator.ask(kind.prompt)
-        for given in _readable(held):
+        for given in _readable(held, among=codes[kind.name]):
             example = square(given, kind, side=generator.resolution)
             map, valid = example.map[None], example.valid[None]
-            found = painted(generator, kind, given, precision=config.precision)
+            found = painted(generator, kind, codes[kind.name][given.name], precision=config.precision)
             errors.append(kind.metrics(found, map, valid)[kind.primary])
             picture = {"image": color.to_uint8((example.image[None] + 1) / 2)[0]}
             pair = (kind.show(found)[0], kind.show(map)[0])
@@ -76,9 +99,11 @@ def validate(generator: Generator, config: FitConfig, labelled: Mapping[str, Dat
     return scores if len(kinds) > 1 else scores[kinds[0].name]
 
 
-def _readable(held: Dataset) -> Iterator[Example]:
-    """The examples that can be read; a line about each of the others."""
+def _readable(held: Dataset, among: Container[str] | None = None) -> Iterator[Example]:
+    """The examples of these names (None: all) that can be read; a line about each of the others."""
     for index, name in enumerate(held.names):
+        if among is not None and name not in among:
+            continue
         try:
             yield held[index]
         except images.UNREADABLE as error:
@@ -87,11 +112,10 @@ def _readable(held: Dataset) -> Iterator[Example]:
 
 @torch.no_grad()
 def painted(
-    generator: Generator, kind: Intrinsic, given: Example, *, precision: str = "fp32"
+    generator: Generator, kind: Intrinsic, code: Code, *, precision: str = "fp32"
 ) -> Float[Tensor, "1 c side side"]:
-    """The map that the generator, asked for it already, paints of the middle square of a picture."""
-    device, code = next(generator.network.parameters()).device, stored(generator, given)
-    image = square(given, kind, side=generator.resolution).image[None].to(device)
+    """The map that the generator, asked for it already, paints from a code."""
+    device = next(generator.network.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        image = generator.forward(generator.encode(image) if code is None else code.to(device))
+        image = generator.forward(code.to(device))
     return kind.from_image(image.float().cpu())

@@ -79,6 +79,28 @@ def test_patches_meet_the_weight_as_a_convolution_does() -> None:
     assert_close(by_rows.unflatten(0, (2, -1)).mT.flatten(), F.conv2d(given, layer.weight, None, 2, 1).flatten())
 
 
+def test_inputs_are_taken_picture_by_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums are those over the whole batch, but only one picture's patches are ever laid out."""
+    layer, laid_out = nn.Conv2d(3, 5, 3, padding=1), []
+    given = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    rows, plain = eva._rows(layer, given), eva._rows
+
+    def watched(module: nn.Module, part: Tensor) -> Tensor:
+        laid_out.append(len(part))
+        return plain(module, part)
+
+    monkeypatch.setattr(eva, "_rows", watched)
+    seen = eva._Seen({"layer": layer}, {"layer": 27})
+    for _ in range(2):
+        with seen.watching():
+            layer(given)
+        seen.turn()
+    variance, axes = torch.linalg.eigh(torch.cov(rows.double().T, correction=0))
+    assert_close(seen.shares["layer"], variance.flip(0) / variance.sum(), rtol=1e-4, atol=1e-6)
+    assert_close((seen.bases["layer"] * axes.flip(1).float()).sum(0).abs(), torch.ones(27), rtol=0, atol=1e-3)
+    assert laid_out == [1] * 12
+
+
 def test_ranks_and_directions_are_those_of_peft() -> None:
     """On linear layers; q, k and v see the same, so there only the sum of their ranks is defined."""
     toy, data = load("toy"), smooth(records())

@@ -16,6 +16,7 @@ from ilora.codes import drawing
 from ilora.config import AdapterConfig, Readout, Sampling
 from ilora.fit import fit
 from ilora.generators import augmented, load
+from ilora.generators.checkpoints import picture_hash
 from ilora.generators.latent_diffusion import LatentDiffusion
 from ilora.intrinsics import intrinsic
 from ilora.ops import diffusion
@@ -84,6 +85,20 @@ def test_the_pictures_half_comes_from_another_checkpoint(checkpoint: str, tmp_pa
             _ = load(
                 checkpoint, readout=Readout(paint="augmented", picture_weights=f"{tmp_path / name}.safetensors")
             ).network
+
+
+def test_another_file_under_the_name_of_the_pictures_half_is_refused(checkpoint: str, tmp_path: Path) -> None:
+    place = tmp_path / "single.safetensors"
+    save_file({"conv_in.weight": noise(32, 8, 3, 3)}, place)
+    readout = Readout(paint="augmented", picture_weights=str(place))
+    generator = load(checkpoint, readout=readout)
+    about = About(generator=checkpoint, fingerprint=generator.fingerprint, intrinsic="normal", units="",
+                  readout=readout, picture=picture_hash(readout))  # fmt: skip
+    file.match(about, generator)
+    save_file({"conv_in.weight": noise(32, 8, 3, 3, seed=1)}, place)
+    with pytest.raises(ValueError, match=r"made with the first layer \w{32} of .*single\.safetensors, got \w{32}"):
+        file.match(about, generator)
+    assert picture_hash(readout.replace(paint="single")) is None
 
 
 def test_it_still_samples_pictures(checkpoint: str) -> None:

@@ -1,6 +1,7 @@
 """Both networks of a generator of tokens, adapted: what they paint, that they learn, and that nothing else moves."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,26 @@ def test_a_certain_readout_is_the_entry_and_an_uncertain_one_the_mean(folder: Pa
     logits = torch.full((1, tiny_tokens.CODES, 1, 2), 0.0)
     logits[0, 5, 0, 0] = 100
     assert_close(codec.expect(logits)[0, :, 0], torch.stack([entries[0, :, 0, 5], entries[0, :, 0].mean(1)], 1))
+
+
+def test_the_mean_entry_is_not_rounded_under_autocast(folder: Path) -> None:
+    codec = load(str(folder)).codec
+    logits = torch.randn(2, tiny_tokens.CODES, 3, 3, generator=torch.Generator().manual_seed(0))
+    expected = codec.expect(logits)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = codec.expect(logits)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
+def test_the_fingerprint_is_of_the_settings_too(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    before = load(str(copy)).fingerprint
+    assert before == load(str(folder)).fingerprint
+    for name in ("model_index.json", "prior/config.json", "vqvae/config.json"):
+        kept = (copy / name).read_text()
+        (copy / name).write_text(kept + "\n")
+        assert load(str(copy)).fingerprint != before, name
+        (copy / name).write_text(kept)
 
 
 def test_an_adapter_lives_learns_and_leaves(generator: Generator) -> None:

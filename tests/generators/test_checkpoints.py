@@ -61,6 +61,35 @@ def test_the_fingerprint_is_of_the_contents(tmp_path: Path) -> None:
     assert load(str(tmp_path / "b")).fingerprint != first
 
 
+def test_the_fingerprint_is_of_the_settings_too(tmp_path: Path) -> None:
+    """Other codes under the same fingerprint would be taken from the cache."""
+    tiny.pipeline("1", tmp_path)
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    first = load(str(tmp_path))
+    before, code = first.fingerprint, first.encode(image)
+    settings = tmp_path / "vae" / "config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"scaling_factor": 0.5}))
+    scaled = load(str(tmp_path))
+    assert scaled.fingerprint != before and (scaled.encode(image) - code).abs().max() > 0.01
+    settings = tmp_path / "scheduler" / "scheduler_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"prediction_type": "v_prediction"}))
+    assert load(str(tmp_path)).fingerprint != scaled.fingerprint
+
+
+def test_programs_and_unknown_classes_are_refused(tmp_path: Path) -> None:
+    tiny.pipeline("1", tmp_path)
+    settings = tmp_path / "scheduler" / "scheduler_config.json"
+    kept = settings.read_text()
+    for name in ("NoScheduler", "StableDiffusionPipeline", "logging"):
+        settings.write_text(json.dumps(json.loads(kept) | {"_class_name": name}))
+        with pytest.raises(ValueError, match=f"scheduler of .* must be a model, scheduler .* of diffusers .*'{name}'"):
+            load(str(tmp_path))
+    settings.write_text(kept)
+    (tmp_path / "unet" / "unet.py").write_text("raise SystemExit")
+    with pytest.raises(ValueError, match=r"expected weights and settings alone in .*, got the program .*unet\.py"):
+        load(str(tmp_path))
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"has no model_index\.json; expected a folder with"):
         load(str(tmp_path))

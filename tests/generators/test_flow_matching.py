@@ -288,9 +288,10 @@ def test_text_encoders_are_needed_once_a_prompt(made: Made, tmp_path: Path, monk
     fresh = load(str(folder), readout=OUTPUT)
     fresh.ask("albedo")
     assert torch.equal(fresh.paint(code), expected)
+    again = load(str(folder), readout=OUTPUT)
+    assert again.fingerprint == fresh.fingerprint  # read before the files are spoilt
     for part in folder.glob("text_encoder*"):
         (part / "config.json").write_text("{")
-    again = load(str(folder), readout=OUTPUT)
     again.ask("albedo")  # from the disk cache, whatever the size
     assert torch.equal(again.paint(code), expected)
     again.paint(again.encode(torch.zeros(1, 3, 24, 32)))
@@ -331,11 +332,40 @@ def test_what_is_not_ours_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"one of StableDiffusion3Pipeline, FluxPipeline, .*, got FluxFillPipeline"):
         flow_matching.load(str(tmp_path), **options)
     index.write_text(json.dumps({"_class_name": "FluxPipeline", "vae": ["os", "system"]}))
-    with pytest.raises(ValueError, match=r"vae of .* must be of diffusers or transformers, got one of 'os'"):
-        flow_matching.load(str(tmp_path), **options)
+    known = "must be a model, scheduler or tokenizer of"
+    for given, words in (
+        (["os", "system"], r"must be a class of diffusers or transformers, got \['os', 'system'\]"),
+        (["diffusers", "AutoencoderKL", "more"], "must be a class of diffusers or transformers"),
+        (["diffusers", "AutoencoderKM"], rf"{known} diffusers .*, got 'AutoencoderKM'; .* pip install -U diffusers"),
+        (["diffusers", "FluxPipeline"], rf"{known} diffusers .*, got 'FluxPipeline'"),  # its parts would be imported
+        (["diffusers", "utils"], rf"{known} diffusers .*, got 'utils'"),
+        (["transformers", "AutoModel"], rf"{known} transformers .*, got 'AutoModel'"),
+    ):
+        index.write_text(json.dumps({"_class_name": "FluxPipeline", "vae": given}))
+        with pytest.raises(ValueError, match=rf"vae of .* {words}"):
+            flow_matching.load(str(tmp_path), **options)
     index.write_text(json.dumps({"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]}))
     with pytest.raises(FileNotFoundError, match=r"transformer holds no weights"):
         flow_matching.load(str(tmp_path), **options)
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "diffusers.py").write_text("raise SystemExit")  # some versions of diffusers would run it
+    with pytest.raises(ValueError, match=r"expected weights and settings alone in .*diffusers\.py; take it out"):
+        flow_matching.load(str(tmp_path), **options)
+
+
+@pytest.mark.parametrize("made", ["sd3"], indirect=True, scope="module")
+def test_the_fingerprint_is_of_settings_too(made: Made, tmp_path: Path) -> None:
+    """Codes are shifted and scaled by the codec's configuration."""
+    folder = shutil.copytree(made[2], tmp_path / "another name")
+    before = load(str(made[2])).fingerprint
+    assert load(str(folder)).fingerprint == before
+    for part, change in (("vae/config", {"shift_factor": 0.5}), ("scheduler/scheduler_config", {"shift": 1.0})):
+        settings = folder / f"{part}.json"
+        kept = settings.read_text()
+        settings.write_text(json.dumps(json.loads(kept) | change))
+        assert load(str(folder)).fingerprint != before
+        settings.write_text(kept)
+    assert load(str(folder)).fingerprint == before
 
 
 @pytest.mark.parametrize("made", ["sd3"], indirect=True, scope="module")

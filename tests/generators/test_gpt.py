@@ -38,6 +38,36 @@ def test_prefixes_by_hand() -> None:
     assert Prefix.read(prefix.write() | {"start": [4]}) == prefix
 
 
+def classes() -> Gpt:
+    prefix = Prefix(words={str(number): tiny_tokens.CODES + number for number in range(3)}, length=1, fill=32)
+    return Gpt(network(), prefix, grid=GRID, size=tiny_tokens.CODES)
+
+
+@pytest.mark.parametrize("word", ["sofa", "-1", "1.5", "3", "1 2", " "])
+def test_what_is_no_class_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match=rf"expected a class from 0 to 2 as the prompt, got '{word}'; give its number"):
+        classes().draw([0], [word], steps=1, guidance=1.0)
+
+
+def test_without_a_class_a_seed_draws_its_own() -> None:
+    ours, seeds = classes(), range(12)
+    drawn = ours.draw(seeds, [""] * 12, steps=1, guidance=1.0)
+    told = torch.stack([ours.draw(seeds, [word] * 12, steps=1, guidance=1.0) for word in "012"])  # [3, 12, 3, 3]
+    same = (told == drawn).flatten(2).all(2)  # [3, 12]
+    assert same.any(0).all() and same.any(1).all()  # each picture is of a class, and each class is drawn
+    assert torch.equal(ours.draw([7], [""], steps=1, guidance=1.0), drawn[7:8])
+    with pytest.raises(ValueError, match="guidance must be 1 for a prior of classes, got 2; leave it out"):
+        ours.draw([0], ["1"], steps=1, guidance=2.0)
+
+
+def test_an_intrinsic_is_read_under_class_0() -> None:
+    ours, picture = classes(), tokens()
+    empty = ours.read(picture)
+    for word, same in (("surface normal", True), ("0", True), ("2", False)):
+        ours.ask(word)
+        assert torch.equal(ours.read(picture), empty) == same
+
+
 def test_linear_layers_compute_what_gpt2_computes() -> None:
     stock, ours = network(), prior()
     prefix, row = tiny_tokens.prefix().tokens(["red lamp", ""]), tokens().flatten(1)

@@ -8,11 +8,14 @@ import torch
 from torch.testing import assert_close
 
 import ilora
-from ilora.adapters import lora
+from ilora import codes, intrinsics, validation
+from ilora import data as datasets
+from ilora.adapters import file, lora
 from ilora.config import AdapterConfig
-from ilora.generators import load, stylegan_files
+from ilora.generators import load, stylegan, stylegan_files
 from ilora.generators.base import LOST
 from ilora.generators.inversion import Encoder, EncoderShape, Inversion, distance, rate, refine
+from ilora.predictor import Predictor
 from tests import tiny_stylegan, world
 
 
@@ -85,6 +88,19 @@ def test_encoding_is_deterministic_better_with_steps_and_blind_to_adapters(folde
     assert torch.equal(generator.residual(image, code), residual)
 
 
+def test_pictures_are_refined_a_few_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The styles are those of all at once; a picture larger than the limit goes alone."""
+    generator = load(str(folder))
+    image, _ = generator.sample([5, 6, 7])
+    whole, sizes = generator.encode(image), []
+    generator.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    for pixels, most in ((2 * 32**2, 2), (100, 1)):
+        sizes.clear()
+        monkeypatch.setattr(stylegan, "PIXELS", pixels)
+        assert_close(generator.encode(image), whole, rtol=1e-3, atol=1e-3)
+        assert max(sizes) == most
+
+
 def test_the_residual_is_where_the_picture_differs(folder: Path) -> None:
     generator = load(str(folder))
     image, code = generator.sample([5])
@@ -129,10 +145,24 @@ def test_a_photo_to_a_map_with_its_residual(folder: Path, tmp_path: Path) -> Non
     assert float(story["residual"]) == pytest.approx(row["residual"], rel=0.01)
 
 
-def test_fits_leave_out_what_the_code_lost(folder: Path, tmp_path: Path) -> None:
-    from ilora import codes, data, intrinsics
+def test_a_control_on_random_weights_is_validated_on_codes_of_the_real_network(folder: Path, tmp_path: Path) -> None:
+    """The scores of a fit are those of its adapter as ``predict`` paints with it: encoded by the generator's own
+    weights, painted by the random ones."""
+    data = str(world.write(tmp_path / "world", train=2, test=1, square=True))
+    config = ilora.preset("default", generator=str(folder), data=data, intrinsic="depth", steps=1, batch=2, rank=2)
+    run = ilora.fit.fit(config.replace(random_weights=True, precision="fp32"), tmp_path / "run", device="cpu")
+    about, kind = file.read(run)[1], intrinsics.intrinsic("depth")
+    _, held = validation.held_out(config, "depth", datasets.dataset(data, intrinsic="depth"))
+    predictor, errors = Predictor(run, device="cpu"), []
+    for example in (held[index] for index in range(len(held))):
+        found = predictor.paint(example.image[None])["depth"]
+        errors.append(kind.metrics(found, example.map[None], example.valid[None])[kind.primary])
+    assert about.scores["images"] == len(errors) == 2
+    assert about.scores[kind.primary] == pytest.approx(torch.cat(errors).mean().item(), rel=1e-3)
 
-    examples = data.dataset(str(world.write(tmp_path / "world", train=2, test=1)), intrinsic="depth", split="train")
+
+def test_fits_leave_out_what_the_code_lost(folder: Path, tmp_path: Path) -> None:
+    examples = datasets.dataset(str(world.write(tmp_path / "world", train=2, test=1)), intrinsic="depth", split="train")
     generator = load(str(folder))
     records = codes.encode(generator, intrinsics.intrinsic("depth"), examples, mirrored=False)
     image = torch.stack([codes.square(examples[n], intrinsics.intrinsic("depth"), side=32).image for n in range(2)])

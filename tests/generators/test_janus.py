@@ -1,9 +1,11 @@
 """Janus beside transformers' own model, and adapters in its language model."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.testing import assert_close
 from transformers import JanusForConditionalGeneration
 
@@ -22,16 +24,33 @@ def picture(batch: int = 2) -> torch.Tensor:
     return torch.rand(batch, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def test_tokens_and_images_are_those_of_transformers(made: tuple[JanusForConditionalGeneration, Path]) -> None:
+def test_tokens_are_the_nearest_entries_by_angle_and_images_those_of_transformers(
+    made: tuple[JanusForConditionalGeneration, Path],
+) -> None:
+    """The quantiser of deepseek-ai/Janus brings cells and entries to length 1; transformers' port compares them as they
+    are, and finds others."""
     stock, folder = made
     assert autoregressive.recognises(str(folder)) and autoregressive.recognises("deepseek-community/Janus-Pro-1B")
-    generator, image = load(str(folder)), picture()
+    generator, image, codec = load(str(folder)), picture(), stock.model.vqmodel
     with torch.no_grad():
-        index = stock.model.vqmodel.encode(image).image_tokens.view(2, -1)
+        cells = F.normalize(codec.quant_conv(codec.encoder(image)).flatten(2).mT, dim=2)  # [2, 64, d]
+        index = (cells @ F.normalize(codec.quantize.embedding.weight, dim=1).T).argmax(2)  # of the cosine
         painted = stock.decode_image_tokens(index).permute(0, 3, 1, 2)
     code = generator.encode(image)
     assert torch.equal(code.long().flatten(1), index) and len(index.unique()) > 4
+    assert not torch.equal(index, codec.encode(image).image_tokens.view(2, -1))
     assert_close(generator.decode(code), painted, rtol=0, atol=1e-4)
+
+
+def test_the_fingerprint_is_of_the_settings_and_not_of_the_folders_name(
+    made: tuple[JanusForConditionalGeneration, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(made[1], tmp_path / "another name")
+    before = load(str(folder)).fingerprint
+    assert before == load(str(made[1])).fingerprint
+    settings = folder / "config.json"
+    settings.write_text(settings.read_text() + "\n")
+    assert load(str(folder)).fingerprint != before
 
 
 def test_drawn_tokens_follow_the_whole_sequence_and_the_prompt(

@@ -223,8 +223,9 @@ def test_prompts_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     generator.ask("albedo")
     code = generator.encode(picture())
     expected = generator.paint(code)
-    (tmp_path / "sd" / "text_encoder" / "config.json").rename(tmp_path / "hidden")
     again = load(str(tmp_path / "sd"))
+    assert again.fingerprint == generator.fingerprint  # read before the file is gone
+    (tmp_path / "sd" / "text_encoder" / "config.json").rename(tmp_path / "hidden")
     again.ask("albedo")  # from the disk cache: the text encoder cannot be loaded any more
     assert torch.equal(again.paint(code), expected)
     with pytest.raises(FileNotFoundError, match=r"text_encoder.config\.json"):

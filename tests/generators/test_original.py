@@ -202,6 +202,19 @@ def test_what_velocity_is_said_by(tmp_path: Path) -> None:
         assert load(str(path)).scheduler.config.prediction_type == "sample"
 
 
+def test_a_scheduler_beside_the_file_counts(tmp_path: Path) -> None:
+    path = tiny.write_original(tiny.pipeline("1", tmp_path / "folder"), tmp_path / "sd.safetensors")
+    alone = load(str(path))
+    settings = tmp_path / "scheduler" / "scheduler_config.json"
+    settings.parent.mkdir()
+    settings.write_text(json.dumps(dict(alone.scheduler.config) | {"_class_name": "DDIMScheduler"}))
+    beside = load(str(path))
+    assert type(beside.scheduler).__name__ == "DDIMScheduler" and beside.fingerprint != alone.fingerprint
+    settings.write_text('{"_class_name": "NoScheduler"}')
+    with pytest.raises(ValueError, match=r"scheduler of .* must be a model, scheduler .*, got 'NoScheduler'"):
+        load(str(path))
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     save_file({"layer.weight": torch.ones(2)}, tmp_path / "lora.safetensors")
     with pytest.raises(

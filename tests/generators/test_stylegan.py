@@ -92,6 +92,18 @@ def test_an_image_is_the_sum_of_its_resolutions() -> None:
     assert_close(painted[0, :, 16, 16], 4 * torch.tensor([0.1, 0.2, -0.3]))
 
 
+def test_the_sum_of_resolutions_is_not_rounded_under_autocast() -> None:
+    """1 at 4 px and 2^-9 at 8, 16 and 32 px: bf16 holds each, but between 1 and 2 nothing finer than 2^-7."""
+    network = StyleGAN2(tiny_stylegan.shape2()).requires_grad_(False)
+    for level, block in enumerate(network.synthesis.children()):
+        block.torgb.conv.weight.zero_()
+        block.torgb.bias.fill_(2**-9 if level else 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        painted = network(torch.randn(1, 8, 16))
+    assert painted.dtype == torch.float32
+    assert torch.equal(painted[0, :, 16, 16], torch.full((3,), 1 + 3 * 2**-9))
+
+
 def test_noise_is_constant_unless_it_is_asked_for() -> None:
     network, styles = tiny_stylegan.network2(), torch.randn(2, 8, 16)
     assert torch.equal(network(styles), network(styles))

@@ -142,6 +142,21 @@ def test_components_are_uncorrelated_and_rebuild_what_they_are_of() -> None:
     assert_close(lengths, torch.from_numpy(spread).float(), rtol=1e-3, atol=0)
 
 
+def test_components_are_made_once_and_point_one_way(tmp_path) -> None:
+    """What a resume reads are the bits of the first start, whatever it would find itself."""
+    pixels = (pictures(20) * 127.5 + 127.5).round().byte()
+    shown = Pictures(pixels, [""] * 20, [{}] * 20, list(range(20)))
+    made = decoder.kept(tmp_path / "components.safetensors", shown, 8, 8, device="cpu")
+    again = decoder.kept(tmp_path / "components.safetensors", shown[:10], 8, 8, device="cpu")
+    assert torch.equal(made.axes, again.axes) and torch.equal(made.mean, again.mean) and again.side == 8
+    assert torch.equal(made.axes, decoder.components(shown, 8, 8).axes)
+    halves = made.axes.unflatten(0, (3, 8, 8)).split(4, dim=2)
+    left, right = (half.flatten(0, 2) for half in (halves[0], halves[1].flip(2)))
+    assert (left.amax(0) > -left.amin(0)).all()
+    odd = (left + right).abs().amax(0) < 1e-3  # these would have two largest entries
+    assert odd.any() and ((left - right).abs().amax(0) < 1e-3)[~odd].all()
+
+
 def test_a_resolution_begins_silent(tmp_path) -> None:
     """Until a side learns, its image is the smaller one, brought to twice its side by the resampling filter."""
     real, synthesis = pictures(), gan.fresh(TINY).generator.synthesis
@@ -301,17 +316,6 @@ def test_an_encoder_learns_the_styles_of_its_generator(tmp_path) -> None:
     assert rows[-1]["step"] == 20
 
 
-def test_zoo_encoder_puts_it_beside_the_generator(tmp_path) -> None:
-    folder = tiny_stylegan.write_stylegan3(tmp_path / "gan", encoder=False)
-    with pytest.raises(ValueError, match="convert the checkpoint first"):
-        inverter.train_beside(tmp_path / "gan.pkl")
-    path = inverter.train_beside(folder, steps=1, device="cpu")
-    assert path == folder / "encoder.safetensors"
-    generator = load(str(folder))
-    generator.inversion = generator.inversion.replace(steps=1)
-    assert generator.encode(generator.sample([0])[0]).shape == (1, 4, 16)
-
-
 def test_from_pictures_to_a_card(shards, tmp_path, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setitem(recipes.RECIPES, "tiny-gan", TINY)
     place = make("tiny-gan", tmp_path / "out", pictures=shards, device="cpu")
@@ -323,6 +327,7 @@ def test_from_pictures_to_a_card(shards, tmp_path, monkeypatch) -> None:  # noqa
     assert card["images_seen"] == {"decoder": 12, "gan": 16, "encoder": 12}
     assert 0 < card["ceiling"]["picture"]["residual"] < 2
     assert (place / "samples.png").is_file()
+    assert (tmp_path / "out" / "components.safetensors").is_file()
     generator = load(str(place))
     assert generator.resolution == 32 and generator.inversion.steps == 2
     assert sum(value.numel() for value in generator.network.state_dict().values()) == card["parameters"]["generator"]
@@ -331,5 +336,6 @@ def test_from_pictures_to_a_card(shards, tmp_path, monkeypatch) -> None:  # noqa
     assert "decoder 12, gan 16, encoder 12" in show("generator")
     with pytest.raises(FileExistsError, match="expected an empty folder"):
         make("tiny-gan", tmp_path / "out", pictures=shards)
+    (tmp_path / "out" / "gan" / "snapshots" / ".00000016.0a1b.safetensors").write_bytes(b"of a write that was killed")
     assert make("tiny-gan", tmp_path / "out", pictures=shards, resume=True, snapshots=True, device="cpu") == place
     assert (tmp_path / "out" / "ladder" / "00000016" / "generator.safetensors").is_file()

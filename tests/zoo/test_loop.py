@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ilora.zoo.loop import rate, train
+from ilora.zoo.loop import rate, snapshots, train
 from ilora.zoo.recipes import Training
 
 CONFIG = Training(steps=40, batch=4, lr=0.05, warmup=4, ema=0.5, snapshots=(10, 20))
@@ -52,6 +52,12 @@ def test_snapshots_are_named_after_the_images_seen_and_the_last_is_the_result(tm
     assert torch.equal(load_file(tmp_path / "snapshots" / files[-1])["weight"], network.weight)
 
 
+def test_half_written_snapshots_are_passed_over(tmp_path):
+    train(net := line(), regression(net), CONFIG, tmp_path)
+    (tmp_path / "snapshots" / ".00000120.0a1b.safetensors").write_bytes(b"half")
+    assert [path.stem for path in snapshots(tmp_path)] == ["00000040", "00000080", "00000160"]
+
+
 def test_rate_rises_stays_and_falls():
     long = CONFIG.replace(steps=100, warmup=10)
     assert [rate(step, long) for step in (0, 4, 10, 50, 70)] == pytest.approx([0.1, 0.5, 1.0, 1.0, 1.0])
@@ -61,5 +67,5 @@ def test_rate_rises_stays_and_falls():
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
     network = line()
-    with pytest.raises(FloatingPointError, match="nan at step 0"):
+    with pytest.raises(FloatingPointError, match="nan at step 0; train a recipe with a lower lr into another --out"):
         train(network, lambda step, numbers: network.weight.sum() * float("nan"), CONFIG, tmp_path)

@@ -137,15 +137,19 @@ class _Seen:
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def add(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            rows = _rows(module, given[0].detach()).float()  # [n, d]
-            if not self._means:
-                self._add(name, len(rows), rows.sum(0), rows.new_zeros(()))
-                return
-            rows = rows - self._means[name]
-            with torch.autocast(rows.device.type, enabled=False):  # float32, whatever the network works in
-                self._add(name, len(rows), rows.mT @ (rows @ self.bases[name]), rows.square().sum())
+            for part in given[0].detach().chunk(BATCH):  # patches are many times larger: one picture's at a time
+                self._see(name, _rows(module, part).float())
 
         return add
+
+    def _see(self, name: str, rows: Rows) -> None:
+        """Add what enters a layer: first up to the means, later to the covariance."""
+        if not self._means:
+            self._add(name, len(rows), rows.sum(0), rows.new_zeros(()))
+            return
+        rows = rows - self._means[name]
+        with torch.autocast(rows.device.type, enabled=False):  # float32, whatever the network works in
+            self._add(name, len(rows), rows.mT @ (rows @ self.bases[name]), rows.square().sum())
 
     def _add(self, name: str, count: int, total: Tensor, power: Float[Tensor, ""]) -> None:
         self._counts[name] = self._counts.get(name, 0) + count

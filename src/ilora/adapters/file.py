@@ -10,6 +10,7 @@ from torch import Tensor
 from ilora import tensors
 from ilora.config import AdapterConfig, Configuration, Readout
 from ilora.generators.base import Generator
+from ilora.generators.checkpoints import picture_hash
 
 FILE = "adapter.safetensors"  # its name in a run folder
 KEY = "ilora"  # of the header entry
@@ -20,11 +21,12 @@ class About(Configuration):
     """The header of an adapter file: all that is needed to use it, and to make it again."""
 
     generator: str  # embedded name, folder, file or hub id
-    fingerprint: str  # of the generator's weights
+    fingerprint: str  # of the generator's weights and configurations
     intrinsic: str | list[str]  # that it paints; a list if it paints several, each asked for in its own words
     units: str | dict[str, str]  # of the map: units, axes and colour space, in words; of several by intrinsic
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     readout: Readout = field(default_factory=Readout)
+    picture: str | None = None  # hash of the layer that its ``picture_weights`` name; None: it uses none
     random_weights: int | None = None  # seed that the network was drawn from before the fit; None: its own weights
     fit: dict[str, Any] = field(default_factory=dict)  # FitConfig.write()
     data: dict[str, Any] = field(default_factory=dict)  # name, fingerprint, labels
@@ -77,11 +79,17 @@ def match(about: About, generator: Generator, *, force: bool = False) -> None:
         force: use it all the same; a change of the base usually makes the maps worse, not wrong in an obvious way.
 
     Raises:
-        ValueError: the generator's fingerprint is another one.
+        ValueError: the generator's fingerprint is another one, or there are other ``picture_weights`` under the name.
     """
-    if force or about.fingerprint == generator.fingerprint:
+    if force:
         return
-    raise ValueError(
-        f"the adapter was made for {about.generator!r} with weights {about.fingerprint}, got {generator.name!r} with "
-        f"weights {generator.fingerprint}; load that generator, fit again on this one, or force it"
-    )
+    if about.fingerprint != generator.fingerprint:
+        raise ValueError(
+            f"the adapter was made for {about.generator!r} with weights {about.fingerprint}, got {generator.name!r} "
+            f"with weights {generator.fingerprint}; load that generator, fit again on this one, or force it"
+        )
+    if (picture := picture_hash(about.readout)) != about.picture:
+        raise ValueError(
+            f"the adapter was made with the first layer {about.picture} of {about.readout.picture_weights}, got "
+            f"{picture} there; bring that file back, fit again with this one, or force it"
+        )

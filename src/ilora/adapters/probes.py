@@ -259,7 +259,8 @@ def prepare(generator: Generator, records: Record, method: str) -> dict[str, flo
 
 
 def _moments(generator: Probed, records: Record) -> tuple[Float[Tensor, "e e"], Float[Tensor, "e 3"]]:
-    """Sums over valid cells of x x' and x y', where x is the activations and a one, y the small picture; float64."""
+    """Sums over valid cells of x x' and x y', where x is the activations and a one, y the small picture; float64,
+    on the CPU."""
     gram, cross = 0.0, 0.0
     for rows in torch.arange(len(records.code)).split(BATCH):
         device = generator.network.weight.device
@@ -268,7 +269,7 @@ def _moments(generator: Probed, records: Record) -> tuple[Float[Tensor, "e e"], 
         seen = generator.activations(code).movedim(1, -1)[inside]  # [n, d]
         seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)  # [n, d + 1]
         wanted = target.float().movedim(1, -1)[inside]  # [n, 3]
-        gram, cross = gram + (seen.mT @ seen).double(), cross + (seen.mT @ wanted).double()
+        gram, cross = gram + (seen.mT @ seen).cpu().double(), cross + (seen.mT @ wanted).cpu().double()
     return gram, cross
 
 

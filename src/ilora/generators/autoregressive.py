@@ -45,7 +45,7 @@ class Autoregressive:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weight files and of which network adapters change, read when first asked for."""
+        """Hash of weights, configurations and which network adapters change, read when first asked for."""
         return hashlib.sha256(f"{fingerprint(self._files)} {self.mode}".encode()).hexdigest()[:32]
 
     def sample(
@@ -54,12 +54,13 @@ class Autoregressive:
         """Paint one image a seed from the prior, unadapted; each seed's image is the same in any batch.
 
         Args:
-            prompt: one for all images, or one an image; for a prior of classes their numbers.
+            prompt: one for all images, or one an image; for a prior of classes their numbers, and an empty one draws
+                a class with the seed.
             steps: of a masked prior; the others take one step a token.
             guidance: weight of the prompt against the empty one; 1 leaves it out, None is as its authors draw.
 
         Raises:
-            ValueError: a codec without a prior, or neither one prompt nor as many as seeds.
+            ValueError: a codec without a prior, neither one prompt nor as many as seeds, or no such class.
         """
         words = [prompt] * len(seeds) if isinstance(prompt, str) else list(prompt)
         if len(words) != len(seeds):
@@ -190,11 +191,11 @@ def convert(checkpoint: Path | str, out: Path | str) -> Path:
 
     Args:
         checkpoint: ``.ckpt`` with its ``.yaml`` beside it, or in ``configs`` beside its folder.
-        out: a folder that is not there yet.
+        out: a folder that is empty or not there yet.
 
     Raises:
         FileNotFoundError: no such file, or no configuration near it.
-        FileExistsError: ``out`` exists.
+        FileExistsError: ``out`` holds files.
         ValueError: not such a checkpoint, or one of a kind that cannot be read.
     """
     return token_files.convert(Path(checkpoint).expanduser(), Path(out).expanduser())

@@ -17,7 +17,7 @@ class Generator(Protocol):
 
     Attributes:
         name: where it came from: an embedded name, a folder or a hub id.
-        fingerprint: hash of its weights; codes are cached and adapters are matched under it.
+        fingerprint: hash of its weights and settings; codes are cached and adapters are matched under it.
         resolution: side of the square image it was trained to paint [px].
         network: the module that adapters change; everything else stays frozen.
         targets: named sets of PEFT target modules in ``network``; ``"attention"`` and the preset's ``"attention+conv"``

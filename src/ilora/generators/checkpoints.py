@@ -1,7 +1,9 @@
 """Where the parts of a latent diffusion generator come from: a diffusers folder, a hub id or a single file."""
 
 import hashlib
+import importlib
 import json
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ilora import tensors
+from ilora.config import Readout
+from ilora.data.cache import content_hash
 from ilora.generators.prompts import Encoder
 
 LAYOUT = (
@@ -29,6 +33,10 @@ MIRRORS = {  # base models that were taken off the hub, and where the same files
 }
 FIRST_LAYER = ("conv_in.weight", "model.diffusion_model.input_blocks.0.0.weight")  # of diffusers, of the original
 HUB_ID = r"[\w.-]+/[\w.-]+"
+LIBRARIES = {  # whose classes a checkpoint may ask for by name, and what kinds of them
+    "diffusers": ("ModelMixin", "SchedulerMixin"),
+    "transformers": ("PreTrainedModel", "PreTrainedTokenizerBase", "ProcessorMixin", "ImageProcessingMixin"),
+}
 _WANTED = (
     "model_index.json",
     "*/*.json",
@@ -52,7 +60,7 @@ class Parts:
         text: loads the text encoders; called when a prompt is first needed.
         resolution: side of the images it was trained on [px].
         zeros: the unconditional prompt is all zeros, not the encoded empty text.
-        files: that hold the weights.
+        files: weights and configurations, which the fingerprint is of.
         words: files of the tokenizers.
     """
 
@@ -96,18 +104,17 @@ def open_folder(folder: Path, dtype: torch.dtype) -> Parts:
 
     index = read_json(folder / "model_index.json", folder)
     codec = getattr(diffusers, _class(folder / "vae" / "config.json", ("AutoencoderKL", "AutoencoderTiny"), folder))
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json", folder)["_class_name"]
     network = read_weights(diffusers.UNet2DConditionModel, folder / "unet", dtype)
     side = network.config.sample_size
     vae = read_weights(codec, folder / "vae", codec_dtype(dtype))
     return Parts(
         network=network,
         codec=vae,
-        scheduler=getattr(diffusers, scheduler).from_pretrained(folder / "scheduler"),
+        scheduler=scheduler_in(folder),
         text=lambda: _encoders(folder),
         resolution=(side if isinstance(side, int) else side[0]) * codec_factor(vae),
         zeros=bool(index.get("force_zeros_for_empty_prompt", False)),
-        files=sorted(path for part in ("unet", "vae", "text_encoder*") for path in weight_files(folder, part)),
+        files=part_files(folder, ("unet", "vae", "text_encoder*", "scheduler")),
         words=tokenizer_files(folder),
     )
 
@@ -128,6 +135,42 @@ def first_layer(name_or_path: str) -> Float[Tensor, "o i kh kw"]:
         for weight in tensors.read(file, only=FIRST_LAYER)[0].values():
             return weight.float()
     raise ValueError(f"{name_or_path} must hold one of {', '.join(FIRST_LAYER)}, got neither; expected {LAYOUT}")
+
+
+def picture_hash(readout: Readout) -> str | None:
+    """Hash of the first layer that ``picture_weights`` names, 32 hexadecimal digits; None where none is used."""
+    source = readout.picture_weights if readout.draws else None
+    return None if source is None else content_hash(first_layer(source))[:32]
+
+
+def scheduler_in(folder: Path) -> Any:
+    """The scheduler of a folder in diffusers' layout.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: no scheduler that diffusers knows.
+    """
+    name = read_json(folder / "scheduler" / "scheduler_config.json", folder)["_class_name"]
+    return stock_class("diffusers", name, f"scheduler of {folder}").from_pretrained(folder / "scheduler")
+
+
+def stock_class(library: str, name: str, where: str) -> type:
+    """The class of one of ``LIBRARIES`` that a checkpoint asks for.
+
+    Args:
+        where: what it is for, for the message.
+
+    Raises:
+        ValueError: there is no such class, or it is neither model nor scheduler nor what makes their inputs.
+    """
+    module = importlib.import_module(library)
+    found, kinds = getattr(module, name, None), tuple(getattr(module, kind) for kind in LIBRARIES[library])
+    if not (isinstance(found, type) and issubclass(found, kinds)):
+        raise ValueError(
+            f"{where} must be a model, scheduler or tokenizer of {library} {module.__version__}, got {name!r}; "
+            "where the checkpoint is newer: pip install -U diffusers transformers"
+        )
+    return found
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -155,10 +198,10 @@ def aligned(model: nn.Module) -> nn.Module:
 
 
 def fingerprint(files: list[Path]) -> str:
-    """Hash of the files' names and contents: 32 hexadecimal digits, whatever folder they lie in."""
-    total = hashlib.sha256()
+    """Hash of the contents of files and, of several, of their names: 32 hexadecimal digits, wherever they lie."""
+    total, root = hashlib.sha256(), os.path.commonpath([path.parent for path in files])
     for path in files:
-        total.update(f"{path.parent.name}/{path.name}".encode() if len(files) > 1 else b"")
+        total.update(path.relative_to(root).as_posix().encode() if len(files) > 1 else b"")
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:32]
@@ -172,9 +215,13 @@ def find_folder(name_or_path: str, parts: Sequence[str]) -> Path:
 
     Raises:
         FileNotFoundError: no such folder or hub id within reach.
+        ValueError: there is a program in it, which some versions of diffusers would run.
     """
     path = Path(name_or_path).expanduser()
-    return path if path.is_dir() else _fetch(name_or_path, parts)
+    folder = path if path.is_dir() else _fetch(name_or_path, parts)
+    if program := min(folder.rglob("*.py"), default=None):
+        raise ValueError(f"expected weights and settings alone in {folder}, got the program {program}; take it out")
+    return folder
 
 
 def _fetch(name: str, parts: Sequence[str]) -> Path:
@@ -233,6 +280,13 @@ def weight_files(folder: Path, part: str) -> list[Path]:
         if plain:
             return plain
     return []
+
+
+def part_files(folder: Path, parts: Sequence[str]) -> list[Path]:
+    """Weights and configurations of parts such as ``text_encoder*``, in the order of their names."""
+    names = ("config.json", "scheduler_config.json")
+    found = {path for part in parts for name in names for path in folder.glob(f"{part}/{name}")}
+    return sorted(found.union(*(weight_files(folder, part) for part in parts)))
 
 
 def read_weights(kind: type[nn.Module], folder: Path, dtype: torch.dtype) -> nn.Module:

@@ -44,7 +44,8 @@ class Codebook:
         Args:
             side: of a token [px].
             unsigned: the codec's images are in [0, 1] (aMUSEd), not in [-1, 1].
-            unit: entries are brought to length 1 before they are painted (Janus).
+            unit: latent cells and entries are compared, and entries painted, at length 1 (Janus; the port in
+                transformers compares them as they are, unlike the authors' own ``VectorQuantizer``).
 
         Raises:
             ValueError: a decoder that reads the latent at every level, as those of Kandinsky do.
@@ -63,12 +64,11 @@ class Codebook:
     @torch.no_grad()
     def tokens(self, image: Image) -> Int[Tensor, "b rows columns"]:
         """The entry nearest to each latent cell of an image whose sides are multiples of ``side``."""
-        entries: Float[Tensor, "k d"] = self._codec.quantize.embedding.weight
-        image = image.to(entries)
+        image = image.to(self._codec.quantize.embedding.weight)
         image = (image + 1) / 2 if self._unsigned else image
         latent = self._codec.quant_conv(self._codec.encoder(image))  # [b, d, rows, columns]
-        cells = latent.permute(0, 2, 3, 1).flatten(0, 2).float()  # [b * rows * columns, d]
-        return torch.cdist(cells, entries.float()).argmin(1).unflatten(0, (len(image), *latent.shape[2:]))
+        cells = self._measured(latent.permute(0, 2, 3, 1).flatten(0, 2))  # [b * rows * columns, d]
+        return torch.cdist(cells, self._entries()).argmin(1).unflatten(0, (len(image), *latent.shape[2:]))
 
     def embed(self, tokens: Int[Tensor, "b rows columns"]) -> Float[Tensor, "b d rows columns"]:
         """The entries of tokens as the head takes them, float32."""
@@ -76,7 +76,8 @@ class Codebook:
 
     def expect(self, logits: Float[Tensor, "b k rows columns"]) -> Float[Tensor, "b d rows columns"]:
         """The mean entry under each cell's distribution, softmax(logits) @ codebook, float32; gradients pass."""
-        return torch.einsum("bkrc,kd->bdrc", logits.float().softmax(1), self._entries())
+        with torch.autocast(logits.device.type, enabled=False):
+            return torch.einsum("bkrc,kd->bdrc", logits.float().softmax(1), self._entries())
 
     def paint(self, latent: Float[Tensor, "b d rows columns"]) -> Image:
         """Image of entries or of mixtures of them, float32 in [-1, 1] but not clamped; gradients pass."""
@@ -84,5 +85,8 @@ class Codebook:
         return image * 2 - 1 if self._unsigned else image
 
     def _entries(self) -> Float[Tensor, "k d"]:
-        entries = self._codec.quantize.embedding.weight.float()
-        return nn.functional.normalize(entries, dim=-1) if self._unit else entries
+        return self._measured(self._codec.quantize.embedding.weight)
+
+    def _measured(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Entries or latent cells as distances are measured between them, float32."""
+        return nn.functional.normalize(vectors.float(), dim=-1) if self._unit else vectors.float()

@@ -23,15 +23,17 @@ from ilora.config import Readout
 from ilora.generators import flow_families
 from ilora.generators.checkpoints import (
     HUB_ID,
+    LIBRARIES,
     aligned,
     codec_dtype,
     find_folder,
     fingerprint,
+    part_files,
     quiet,
     read_json,
     read_weights,
+    stock_class,
     tokenizer_files,
-    weight_files,
 )
 from ilora.generators.conditioning import Words, capture, expanded
 from ilora.generators.flow_families import Family, fold, unfold
@@ -42,7 +44,6 @@ from ilora.records import Code, Image, Loss, Valid
 
 SIDE = 1024  # of the pictures of families whose files do not tell [px]
 KEPT = 32  # sizes and prompts whose captured arguments stay in memory
-LIBRARIES = ("diffusers", "transformers")  # whose classes a pipeline may be made of
 
 
 class FlowMatching:
@@ -85,9 +86,8 @@ class FlowMatching:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weight files, read when first asked for."""
-        parts = ("transformer", "vae", "text_encoder*")
-        return fingerprint(sorted(path for part in parts for path in weight_files(self._folder, part)))
+        """Hash of weights and configurations, read when first asked for."""
+        return fingerprint(part_files(self._folder, ("transformer", "vae", "text_encoder*", "scheduler")))
 
     def ask(self, prompt: str) -> None:
         """Condition ``forward`` and ``loss`` on ``prompt`` from now on; before the first call it is the empty text."""
@@ -268,11 +268,15 @@ def _cached(name: str) -> str | None:
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    """``model_index.json``, whose parts must be of known libraries: diffusers imports what is named there."""
+    """``model_index.json``, whose parts must be of known libraries and kinds: diffusers imports what is named there."""
     index = read_json(folder / "model_index.json", folder)
     for part, value in index.items():
-        if isinstance(value, list) and value[0] not in (*LIBRARIES, None):
-            raise ValueError(f"{part} of {folder} must be of {' or '.join(LIBRARIES)}, got one of {value[0]!r}")
+        if not isinstance(value, list):
+            continue
+        if len(value) != 2 or value[0] not in (*LIBRARIES, None):
+            raise ValueError(f"{part} of {folder} must be a class of {' or '.join(LIBRARIES)}, got {value}")
+        if value[0] is not None:
+            stock_class(*value, f"{part} of {folder}")
     return index
 
 

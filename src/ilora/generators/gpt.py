@@ -1,5 +1,6 @@
 """GPT-2 over picture tokens, after a caption, a class or nothing: the second stage of VQGAN (Esser et al. 2021)."""
 
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ FEED_FORWARD = r".*\.mlp\.(c_fc|c_proj)"
 class Prefix(Configuration):
     """The tokens before a picture: a caption's words, cut or filled up to one length, then some that never change.
 
-    A class is a caption of one word, its number.
+    A class is a caption of one word, its number; where all words are numbers, there is nothing else to ask for.
     """
 
     words: dict[str, Any] = field(default_factory=dict)  # their tokens; other words are passed over
@@ -28,10 +29,22 @@ class Prefix(Configuration):
     fill: int = 0  # token that stands where the caption has no more words
     start: tuple[int, ...] = ()
 
+    @property
+    def classes(self) -> int:
+        """How many classes there are; 0 for captions."""
+        return len(self.words) if all(word.isdecimal() for word in self.words) else 0
+
     def tokens(self, prompts: Sequence[str]) -> Int[Tensor, "b p"]:
-        """Prefixes of prompts; upper case and punctuation do not count."""
+        """Prefixes of prompts; upper case and punctuation do not count. Of classes, the empty prompt is ``fill``.
+
+        Raises:
+            ValueError: no such class.
+        """
         rows = []
         for prompt in prompts:
+            if self.classes and prompt and prompt not in self.words:
+                last = self.classes - 1
+                raise ValueError(f"expected a class from 0 to {last} as the prompt, got {prompt!r}; give its number")
             found = [self.words[word] for word in re.findall(r"\w+", prompt.lower()) if word in self.words]
             caption = [*found, *[self.fill] * self.length][: self.length]
             rows.append([*caption, *self.start])
@@ -58,6 +71,27 @@ class Gpt(Causal):
         super().__init__(grid, size, config.n_positions)
         self.network, self._prefix = _linear(network), prefix
         self.targets = {"attention": ATTENTION, "attention+conv": ATTENTION, "ff": FEED_FORWARD, "all": r".*"}
+
+    def ask(self, prompt: str) -> None:
+        """See ``Prior``. A prior of classes has no words for an intrinsic: whatever is no class leaves it at ``fill``,
+        which is class 0."""
+        super().ask(prompt if not self._prefix.classes or prompt in self._prefix.words else "")
+
+    def draw(
+        self, seeds: Sequence[int], prompts: Sequence[str], *, steps: int, guidance: float
+    ) -> Int[Tensor, "b rows columns"]:
+        """See ``Prior``; of classes, the empty prompt draws one with the seed.
+
+        Raises:
+            ValueError: no such class, or guidance of classes, which have no empty one to be weighed against.
+        """
+        if count := self._prefix.classes:
+            if guidance != 1:
+                raise ValueError(f"guidance must be 1 for a prior of classes, got {guidance:g}; leave it out")
+            # Python's own generator, because torch's begins with the number that the first token is drawn by.
+            drawn = [str(random.Random(seed).randrange(count)) for seed in seeds]
+            prompts = [prompt or word for prompt, word in zip(prompts, drawn, strict=True)]
+        return super().draw(seeds, prompts, steps=steps, guidance=guidance)
 
     def _start(self, prompts: Sequence[str]) -> Float[Tensor, "b p d"]:
         table: nn.Embedding = self.network.transformer.wte

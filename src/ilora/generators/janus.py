@@ -107,4 +107,5 @@ def read(folder: Path, *, device: str | torch.device, dtype: torch.dtype) -> Par
     codec = settled(model.model.vqmodel, device, codec_dtype(dtype))
     side = 2 ** (len(codec.config.channel_multiplier) - 1)
     prior = Janus(model, tokenizer)
+    files.append(folder / "config.json")
     return Parts(Codebook(codec, side=side, unit=True), prior, prior.grid[0] * side, "readout", files)

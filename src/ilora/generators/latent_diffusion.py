@@ -82,7 +82,7 @@ class LatentDiffusion:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weight files, read when first asked for."""
+        """Hash of weights and configurations, read when first asked for."""
         return fingerprint(self._parts.files)
 
     def ask(self, prompt: str) -> None:

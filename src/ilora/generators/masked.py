@@ -15,10 +15,10 @@ from ilora.generators.checkpoints import (
     codec_dtype,
     codec_factor,
     fingerprint,
+    part_files,
     quiet,
     read_weights,
     tokenizer_files,
-    weight_files,
 )
 from ilora.generators.codebooks import Codebook
 from ilora.generators.prompts import Condition, Encoder, Prompts
@@ -119,7 +119,7 @@ def read(folder: Path, *, device: str | torch.device, dtype: torch.dtype) -> Par
 
     codec = settled(read_weights(VQModel, folder / "vqvae", codec_dtype(dtype)), device, codec_dtype(dtype))
     network = settled(read_weights(UVit2DModel, folder / "transformer", dtype), device, dtype)
-    files = [path for part in ("vqvae", "transformer", "text_encoder") for path in weight_files(folder, part)]
+    files = part_files(folder, ("vqvae", "transformer", "text_encoder", "scheduler"))
     prompts = _Prompts(lambda: [_encoder(folder)], lambda: (fingerprint(files), *tokenizer_files(folder)))
     side = codec_factor(codec)
     prior = Masked(network, prompts, AmusedScheduler.from_pretrained(folder / "scheduler"), side=side)

@@ -7,7 +7,6 @@ the codec's scale. ``tokenizer/``, ``tokenizer_2/`` and ``scheduler/`` folders b
 """
 
 import contextlib
-import json
 import re
 import warnings
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from ilora import tensors
 from ilora.generators import clip_vocabulary
-from ilora.generators.checkpoints import codec_dtype, tokenizer_files
+from ilora.generators.checkpoints import codec_dtype, scheduler_in, tokenizer_files
 from ilora.generators.prompts import Encoder
 
 Weights = dict[str, Tensor]
@@ -105,7 +104,12 @@ def open_file(path: Path, dtype: torch.dtype) -> dict[str, Any]:
     family = _family(names)
     weights, header = tensors.read(path, only=(UNET, CODEC))
     unet, codec = _under(weights, UNET), _under(weights, CODEC)
-    scheduler = _beside(path) or _scheduler(family, velocity=_velocity(names, header, family, path))
+    beside = path.parent / "scheduler" / "scheduler_config.json"
+    files = [path, beside] if beside.is_file() else [path]
+    if beside.is_file():
+        scheduler = scheduler_in(path.parent)
+    else:
+        scheduler = _scheduler(family, velocity=_velocity(names, header, family, path))
     velocity = scheduler.config.prediction_type == "v_prediction"
     return {
         "network": _network(unet, family, dtype),
@@ -114,7 +118,7 @@ def open_file(path: Path, dtype: torch.dtype) -> dict[str, Any]:
         "text": partial(_encoders, path, family),
         "resolution": 1024 if family == "xl" else 768 if family == "2" and velocity else 512,
         "zeros": family == "xl",
-        "files": [path],
+        "files": files,
         "words": tokenizer_files(path.parent),
     }
 
@@ -272,16 +276,6 @@ def _codec(weights: Weights, scale: float, dtype: torch.dtype) -> nn.Module:
         "scaling_factor": scale,
     }
     return built(AutoencoderKL, config, named, dtype)
-
-
-def _beside(path: Path) -> Any:
-    """The scheduler in a folder beside the file; None where there is none."""
-    import diffusers
-
-    config = path.parent / "scheduler" / "scheduler_config.json"
-    if not config.is_file():
-        return None
-    return getattr(diffusers, json.loads(config.read_text())["_class_name"]).from_pretrained(config.parent)
 
 
 def _scheduler(family: str, *, velocity: bool) -> Any:

@@ -96,21 +96,21 @@ class Causal(ABC):
     def draw(
         self, seeds: Sequence[int], prompts: Sequence[str], *, steps: int, guidance: float
     ) -> Int[Tensor, "b rows columns"]:
-        """See ``Prior``; token by token, by inverting each one's cumulative distribution."""
+        """See ``Prior``; token by token, by inverting each one's cumulative distribution, in float64 on the CPU."""
         words = list(prompts) if guidance == 1 else [*prompts, *("" for _ in prompts)]
         given, past, row = self._start(words), None, []
         count = self.grid[0] * self.grid[1]
         numbers = torch.stack([torch.rand(count, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-        for number in numbers.double().T.to(given.device):  # [b], one for each cell
+        for number in numbers.double().T:  # [b], one for each cell
             logits, past = self._run(given, last=1, past=past)
-            logits = logits[:, -1, : self._size].double()
+            logits = logits[:, -1, : self._size].cpu().double()
             if guidance != 1:
                 told, empty = logits.chunk(2)
                 logits = empty + guidance * (told - empty)
             heights = logits.softmax(-1).cumsum(-1)  # [b, k]
             token = torch.searchsorted(heights, number[:, None] * heights[:, -1:], right=True).clamp(max=self._size - 1)
-            row.append(token)  # [b, 1]
-            given = self._embed(token if guidance == 1 else token.repeat(2, 1))
+            row.append(token.to(given.device))  # [b, 1]
+            given = self._embed(row[-1] if guidance == 1 else row[-1].repeat(2, 1))
         return torch.cat(row, 1).unflatten(1, self.grid)
 
     @abstractmethod

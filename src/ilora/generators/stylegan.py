@@ -26,6 +26,7 @@ from ilora.records import Code, Image, Loss, Valid
 
 AFFINE = r"synthesis\.(?!input\.).*\.?affine"  # not that of StyleGAN 3's input, which turns and moves the whole image
 CONVOLUTION = r"synthesis\..*\.conv"
+PIXELS = 2**20  # of pictures that are inverted at once: a StyleGAN 2 of 1024 px keeps 2.6 GiB an image
 TARGETS = {
     "affine": AFFINE,
     "affine+conv": f"{AFFINE}|{CONVOLUTION}",
@@ -64,7 +65,8 @@ class StyleGAN:
     @property
     def fingerprint(self) -> str:
         """Hash of generator, encoder and the way pictures are inverted: codes depend on all three."""
-        return content_hash(self._content, json.dumps(self.inversion.write(), sort_keys=True))[:32]
+        settings = json.dumps([self.shape.write(), self.inversion.write()], sort_keys=True)
+        return content_hash(self._content, settings)[:32]
 
     def ask(self, prompt: str) -> None:
         """Nothing to condition: the class, where there are classes, is in the style."""
@@ -131,7 +133,9 @@ class StyleGAN:
             styles = mean.expand(len(wanted), self.shape.styles, -1)
             if config.encoder:
                 styles = styles + self._encoder()(wanted)
-            return refine(self.forward, styles, wanted, config)
+            at_once = max(1, PIXELS // self.resolution**2)
+            parts = zip(styles.split(at_once), wanted.split(at_once), strict=True)
+            return torch.cat([refine(self.forward, begin, shown, config) for begin, shown in parts])
 
     def residual(self, image: Image, code: Code) -> Float[Tensor, "b 1 h w"]:
         """How far the picture that a code paints, unadapted, is from ``image``: mean absolute difference of the colours

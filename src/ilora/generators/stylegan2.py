@@ -126,7 +126,8 @@ class Synthesis2(nn.Module):
             if level > 0:
                 x = block.conv0(x, styles[:, first], draws)
             x = block.conv1(x, styles[:, first + 1], draws)
-            image = fir(image, self.taps.float(), up=2, padding=(2, 1, 2, 1), gain=4)
+            with torch.autocast(x.device.type, enabled=False):
+                image = fir(image, self.taps.float(), up=2, padding=(2, 1, 2, 1), gain=4)
             image = image + block.torgb(x, styles[:, first + 2])  # [b, 3, side, side]
         return image
 

@@ -15,7 +15,16 @@ import torch
 from torch import nn
 
 from ilora import generators
-from ilora.generators.checkpoints import HUB_ID, aligned, codec_dtype, find_folder, quiet, read_json, read_weights
+from ilora.generators.checkpoints import (
+    HUB_ID,
+    aligned,
+    codec_dtype,
+    find_folder,
+    part_files,
+    quiet,
+    read_json,
+    read_weights,
+)
 from ilora.generators.codebooks import Codebook
 from ilora.generators.gpt import Gpt, Prefix
 from ilora.generators.priors import Prior
@@ -34,7 +43,7 @@ class Parts:
         prior: transformer over tokens; None where there is none.
         resolution: side of the pictures it was trained on [px].
         mode: which network adapters change unless the name says so: ``decoder`` or ``readout``.
-        files: that hold the weights.
+        files: weights and configurations, which the fingerprint is of.
     """
 
     codec: Codebook
@@ -98,7 +107,8 @@ def open_parts(name_or_path: str, *, device: str | torch.device, dtype: torch.dt
         read = taming.read(place, taming_config(place))
         return _assembled(read, [place], device=device, dtype=dtype)
     if kind == "ours":
-        return _assembled(_read_folder(place), sorted(place.glob("*/*.safetensors")), device=device, dtype=dtype)
+        files = [place / "model_index.json", *part_files(place, ("vqvae", "prior"))]
+        return _assembled(_read_folder(place), files, device=device, dtype=dtype)
     if kind == "amused":
         from ilora.generators import masked
 
@@ -150,8 +160,8 @@ def convert(checkpoint: Path, out: Path) -> Path:
     config = taming_config(checkpoint)
     if config is None:
         raise FileNotFoundError(f"no .yaml that names {_TAMING} near {checkpoint}; put the model's own beside it")
-    if out.exists():
-        raise FileExistsError(f"{out} must not be there yet; choose another folder")
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"expected an empty folder, got {out} with files in it; choose another")
     return write_folder(taming.read(checkpoint, config), out)
 
 

@@ -21,7 +21,7 @@ from ilora.generators.token_files import Stages, write_folder
 from ilora.run import read_json, write_json
 from ilora.zoo.birth import silence
 from ilora.zoo.codec import crops, distance, mix_colours, moments
-from ilora.zoo.loop import mixed
+from ilora.zoo.loop import mixed, snapshots
 from ilora.zoo.loop import train as minimise
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import TokenRecipe, recipe
@@ -64,7 +64,7 @@ def rung(name: str, out: Path | str, snapshot: Path, folder: Path) -> Path:
     """A generator's folder of one snapshot of the ladder that ``train`` left in ``out/prior/snapshots``."""
     chosen, out = recipe(name), Path(out)
     codec, prefix = build_codec(chosen), vocabulary(chosen, [], out / "words.json")
-    codec.load_state_dict(load_file(max((out / "codec" / "snapshots").iterdir())))
+    codec.load_state_dict(load_file(snapshots(out / "codec")[-1]))
     prior = build_prior(chosen, prefix)
     prior.load_state_dict(load_file(snapshot))
     return assemble(chosen, codec, prior, prefix, folder=folder)

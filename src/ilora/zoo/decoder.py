@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ilora import tensors
 from ilora.generators.inversion import Encoder, distance
 from ilora.generators.stylegan2 import Synthesis2
 from ilora.generators.stylegan_layers import Mapping
@@ -51,8 +52,21 @@ class Components:
         return flat.unflatten(1, (3, self.side, self.side))
 
 
-def components(pictures: Pictures, side: int, count: int, *, device: str | torch.device = "cpu") -> Components:
-    """Of the pictures and of their mirror images.
+def kept(path: Path, pictures: Pictures, side: int, count: int, *, device: str | torch.device) -> Components:
+    """``components``, made once and read from ``path`` ever after: another machine may find those of nearly equal
+    variance turned or in another order, which is not what checkpoints learned."""
+    if not path.is_file():
+        made = components(pictures, side, count)
+        tensors.write(path, {"mean": made.mean, "axes": made.axes}, {})
+    values, _ = tensors.read(path)
+    return Components(side, values["mean"].to(device), values["axes"].to(device))
+
+
+def components(pictures: Pictures, side: int, count: int) -> Components:
+    """Of the pictures and of their mirror images, on the CPU.
+
+    The largest entry in the left half of each direction is positive; the right half is the same mirrored, or its
+    opposite, so that over the whole two entries would be largest.
 
     Args:
         side: of the small pictures [px].
@@ -63,8 +77,11 @@ def components(pictures: Pictures, side: int, count: int, *, device: str | torch
     small = torch.cat([F.avg_pool2d(part, shrink) for part in parts])
     flat = torch.cat([small, small.flip(3)]).flatten(1).double()  # [2 pictures, 3 side side]
     variances, directions = torch.linalg.eigh(torch.cov(flat.T))
-    axes = directions[:, -count:] / variances[-count:].sqrt()
-    return Components(side, flat.mean(0).float().to(device), axes.float().to(device))
+    directions = directions[:, -count:]
+    left = directions.unflatten(0, (3, side, side))[:, :, : (side + 1) // 2].flatten(0, 2)  # [n / 2, d]
+    signs = left.gather(0, left.abs().argmax(0)[None]).sign()  # [1, d]
+    axes = directions * signs / variances[-count:].sqrt()
+    return Components(side, flat.mean(0).float(), axes.float())
 
 
 def train_decoder(

@@ -14,7 +14,7 @@ from ilora.generators.stylegan2 import Shape2, StyleGAN2
 from ilora.generators.stylegan_layers import MappingShape
 from ilora.records import Image
 from ilora.zoo.adversarial import Pair, train_pair
-from ilora.zoo.decoder import Components, components, mirrored, train_decoder, train_eye, train_prior
+from ilora.zoo.decoder import Components, kept, mirrored, train_decoder, train_eye, train_prior
 from ilora.zoo.discriminator import Discriminator
 from ilora.zoo.inverter import train_encoder
 from ilora.zoo.pictures import read_pictures
@@ -47,7 +47,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
         return shown.images(index).to(device)
 
     pair, reals = fresh(chosen).to(device), (images, len(shown))
-    codes = components(shown, chosen.small, chosen.style, device=device)
+    codes = kept(out / "components.safetensors", shown, chosen.small, chosen.style, device=device)
     train_decoder(pair.generator.synthesis, chosen, out / "decoder", codes=codes, reals=reals)
     still(pair.generator)
     train_prior(pair.generator.mapping, chosen, out / "prior", codes=codes, reals=reals)

@@ -1,12 +1,15 @@
 """Train the encoder that finds the styles of real pictures, for the embedded GAN and for any other StyleGAN."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ilora.config import Configuration
+from ilora.data.cache import content_hash
 from ilora.generators import stylegan_files
 from ilora.generators.inversion import Encoder, EncoderShape, distance
 from ilora.records import Image
@@ -14,6 +17,7 @@ from ilora.team import default_device
 from ilora.zoo.loop import train
 from ilora.zoo.pictures import read_pictures
 from ilora.zoo.recipes import Training
+from ilora.zoo.train import claim
 
 CONFIG = Training(
     steps=20_000, batch=8, lr=1e-3, warmup=200, ema=0.999
@@ -21,13 +25,26 @@ CONFIG = Training(
 MIXED = 0.3  # standard deviation of the offsets between layers, as a share of the styles' own
 
 
+@dataclass(frozen=True, kw_only=True)
+class Beside(Configuration):
+    """What the training of an encoder beside a generator depends on."""
+
+    training: Training
+    encoder: EncoderShape
+    generator: str  # hash of its weights
+    pictures: str | None  # hash of the real ones; None: there are none
+
+
 def train_beside(
     folder: Path | str, *, pictures: Path | str | None = None, steps: int | None = None, device: str | None = None
 ) -> Path:
-    """Train an encoder for the generator in a folder that ``ilora convert`` wrote, and put it beside it; resumable.
+    """Train an encoder for the generator in a folder that ``ilora convert`` wrote, and put it beside it.
+
+    A training that was stopped goes on; one that is finished is not run again.
 
     Args:
-        pictures: shards of real pictures, for generators of pictures like these; None: its own samples alone.
+        pictures: shards of real pictures that ``ilora scenes render`` wrote, for generators of pictures like these;
+            None: its own samples alone.
         steps: updates; None: 20,000.
         device: None: the accelerator of this machine, or the CPU.
 
@@ -36,18 +53,29 @@ def train_beside(
 
     Raises:
         FileNotFoundError: no generator there.
-        ValueError: damaged, or a checkpoint that is not converted yet.
+        ValueError: damaged, a checkpoint that is not converted yet, pictures smaller than the generator's, or a
+            training that was begun with other pictures or another number of steps.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"expected a folder that 'ilora convert' wrote, got {folder}; convert the checkpoint first")
     device = device or str(default_device())
-    network = stylegan_files.open_path(folder).network.to(device)
+    network, out = stylegan_files.open_path(folder).network, folder / "encoder-training"
     shape = network.shape
-    encoder = Encoder(EncoderShape(styles=shape.styles, w=shape.mapping.w, side=min(128, shape.resolution))).to(device)
-    reals = None if pictures is None else _reals(pictures, device)
+    shown = None if pictures is None else read_pictures(pictures, size=shape.resolution)
     config = CONFIG if steps is None else CONFIG.replace(steps=steps)
-    train_encoder(encoder, network, config, folder / "encoder-training", reals=reals)
+    beside = Beside(
+        training=config,
+        encoder=EncoderShape(styles=shape.styles, w=shape.mapping.w, side=min(128, shape.resolution)),
+        generator=content_hash(network.state_dict()),
+        pictures=None if shown is None else content_hash(shown.pixels),
+    )
+    claim(beside, out, remedy=f"give what it was begun with, or delete {out} and train anew")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        encoder = Encoder(beside.encoder).to(device)
+    reals = None if shown is None else (lambda index: shown.images(index).to(device), len(shown))
+    train_encoder(encoder, network.to(device), config, out, reals=reals)
     stylegan_files.write_encoder(folder, encoder)
     return folder / stylegan_files.ENCODER
 
@@ -88,16 +116,6 @@ def train_encoder(
         return total + distance(network(mean + encoder(seen)), seen).mean()
 
     return train(encoder, loss, config, folder)
-
-
-def _reals(folder: Path | str, device: str) -> tuple[Callable[[Tensor], Image], int]:
-    """Pictures by number, and how many there are."""
-    shown = read_pictures(folder)
-
-    def images(index: Tensor) -> Image:
-        return shown.images(index).to(device)
-
-    return images, len(shown)
 
 
 @torch.no_grad()

@@ -99,7 +99,10 @@ class Ledger:
         """
         for name, value in losses.items():
             if not torch.isfinite(value):
-                raise FloatingPointError(f"the {name} became {value.item()} at step {step}; go on with a lower lr")
+                raise FloatingPointError(
+                    f"the {name} became {value.item()} at step {step}; "
+                    "train a recipe with a lower lr into another --out"
+                )
             self.running[name] = 0.98 * self.running.get(name, value.item()) + 0.02 * value.item()
 
     def close(self, done: int, tell: Callable[[int, str], None], *, stop: bool) -> None:
@@ -129,6 +132,12 @@ class Ledger:
     @property
     def _log(self) -> Path:
         return self.folder / "log.jsonl"
+
+
+def snapshots(folder: Path) -> list[Path]:
+    """Averaged weights that a training left in ``folder``, in the order of the images seen; half-written ones are not
+    among them."""
+    return sorted((folder / "snapshots").glob("[0-9]*.safetensors"))
 
 
 def rate(step: int, config: Training) -> float:

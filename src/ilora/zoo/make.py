@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ilora.zoo import autoregressive, autoregressive_card, gan, gan_card, measure, scene_encoder, train
+from ilora.zoo import autoregressive, autoregressive_card, gan, gan_card, loop, measure, scene_encoder, train
 from ilora.zoo.recipes import DiffusionRecipe, EncoderRecipe, GanRecipe, TokenRecipe, recipe
 
 
@@ -70,6 +70,6 @@ def make(
     maker.train(name, pictures, out, device=device)
     place = maker.write_card(name, pictures, out)
     if snapshots and maker.rung:
-        for snapshot in sorted((out / maker.ladder / "snapshots").iterdir()):
+        for snapshot in loop.snapshots(out / maker.ladder):
             maker.rung(name, out, snapshot, out / "ladder" / snapshot.stem)
     return place

@@ -18,6 +18,7 @@ from ilora.ops import color, resample
 from ilora.records import Image
 from ilora.run import read_json, write_json
 from ilora.zoo import quality, scene_encoder
+from ilora.zoo.loop import snapshots
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import Recipe, recipe
 from ilora.zoo.train import rung
@@ -111,7 +112,7 @@ def ladder(
         more: generator to further numbers.
     """
     rows = []
-    for snapshot in sorted((done.out / stage / "snapshots").iterdir()):
+    for snapshot in snapshots(done.out / stage):
         kept = done.out / "ladder" / f"{snapshot.stem}.json"
         if not kept.exists() or read_json(kept).get("encoder") != scene_encoder.VERSION:
             place = rung(done.recipe.name, done.out, snapshot, done.out / "ladder" / snapshot.stem)

@@ -85,7 +85,10 @@ def _shrunk(pixels: UInt8[Tensor, "n 3 h w"], size: int, folder: Path | str) -> 
     """Means over cells, rounded; a few pictures at a time, to save memory."""
     h, w = pixels.shape[-2:]
     if h != w or h % size:
-        raise ValueError(f"expected pictures of {size} px or a multiple of it in {folder}, got {w} x {h} px")
+        raise ValueError(
+            f"expected pictures of {size} px or a multiple of it in {folder}, got {w} x {h} px; "
+            f"make them: ilora scenes render --count 12000 --size {size} --out DIR"
+        )
     if h == size:
         return pixels
     parts = (F.avg_pool2d(part.float(), h // size).round().byte() for part in pixels.split(256))

@@ -81,10 +81,11 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
         factor's variance that is explained on held-out pictures.
     """
     chosen, out = recipe(name), Path(out)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     claim(chosen, out)
     shown, held = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
     names, table = factor_table(shown)
-    encoder = fitted(chosen, shown, table, out / "encoder", device=device or "cpu")
+    encoder = fitted(chosen, shown, table, out / "encoder", device=device)
     explained = _explained(encoder, held, names, shown)
     halves = {key: value.half().cpu() for key, value in encoder.state_dict().items()}
     path = out / SHIPPED.name

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ilora.config import Configuration
+from ilora.run import read_json, write_json
 from ilora.zoo import cards, codec, denoiser
+from ilora.zoo.loop import snapshots
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import DiffusionRecipe, recipe
 
@@ -84,20 +86,23 @@ def rung(name: str, out: Path | str, snapshot: Path, folder: Path) -> Path:
     return assemble(head, pair, words, folder)
 
 
-def claim(chosen: Configuration, out: Path) -> None:
+def claim(chosen: Configuration, out: Path, *, remedy: str = "choose another --out") -> None:
     """Write the recipe down, or refuse a folder that was begun with another.
 
+    Args:
+        remedy: what to do about such a folder.
+
     Raises:
-        ValueError: it was.
+        ValueError: it was; the message names the fields.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    note = out / "recipe.json"
-    wanted = json.loads(json.dumps(chosen.write()))
-    if note.exists() and json.loads(note.read_text()) != wanted:
+    note, wanted = out / "recipe.json", json.loads(json.dumps(chosen.write()))
+    kept = read_json(note) if note.exists() else wanted
+    if other := sorted(name for name in kept.keys() | wanted.keys() if kept.get(name) != wanted.get(name)):
         raise ValueError(
-            f"expected an empty folder or one of the same recipe, got {out} of another; choose another --out"
+            f"expected an empty folder or one of the same recipe, got {out}, begun with other values of "
+            f"{', '.join(other)}; {remedy}"
         )
-    note.write_text(json.dumps(wanted, indent=1))
+    write_json(note, wanted)
 
 
 def _codec(chosen: DiffusionRecipe, out: Path) -> torch.nn.Module:
@@ -107,7 +112,7 @@ def _codec(chosen: DiffusionRecipe, out: Path) -> torch.nn.Module:
 
         return AutoencoderTiny.from_pretrained(cards.folder(chosen.codec_from) / "vae", torch_dtype=torch.float32)
     head = codec.build(chosen)
-    head.load_state_dict(load_file(max((out / "codec" / "snapshots").iterdir())))
+    head.load_state_dict(load_file(snapshots(out / "codec")[-1]))
     return head.eval()
 
 
