@@ -1,4 +1,4 @@
-"""Three minutes on two cores: a generator paints pictures, then their albedo; the same on random weights does worse."""
+"""Three minutes on two cores: a generator paints pictures, then their normals; the same on random weights does worse."""
 
 import time
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from ilora.showcase import Measured, extremes, headline, result
 class DemoConfig(Configuration):
     """How much the demonstration does; the defaults end within three minutes on two cores."""
 
-    generator: str = "rooms-ar"
+    generator: str = "rooms-nano"
     data: str = "rooms"
-    intrinsics: tuple[str, ...] = ("albedo",)  # fitted, each with its control
+    intrinsics: tuple[str, ...] = ("normal",)  # fitted, each with its control
     labels: int | None = 250  # labelled images
     rank: int = 8
-    steps: int = 150  # updates of each fit
+    steps: int = 300  # updates of each fit
     samples: int = 6  # pictures that the generator paints
     prompt: str = "a room with a red sofa"
     images: int = 24  # of the test split
