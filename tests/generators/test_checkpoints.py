@@ -90,6 +90,14 @@ def test_programs_and_unknown_classes_are_refused(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
+def test_classes_of_published_checkpoints_are_known() -> None:
+    """One of each kind; FLUX.2's processor wants a library that need not be there."""
+    for name in ("T5EncoderModel", "T5TokenizerFast", "Qwen2VLProcessor", "CLIPImageProcessor", "PixtralProcessor"):
+        assert checkpoints.stock_class("transformers", name, "a part").__name__.startswith(name.removesuffix("Fast"))
+    for name in ("AutoencoderKLFlux2", "FlowMatchEulerDiscreteScheduler"):
+        assert checkpoints.stock_class("diffusers", name, "a part").__name__ == name
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"has no model_index\.json; expected a folder with"):
         load(str(tmp_path))

@@ -186,5 +186,5 @@ def test_a_stopped_training_ends_with_the_same_bits(shards, tmp_path, monkeypatc
 
 
 def test_unknown_recipes_are_told_the_known_ones(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"among rooms-diffusion, .*rooms-gan, rooms-ar, got 'rooms'"):
+    with pytest.raises(ValueError, match=r"among rooms-diffusion, .*rooms-gan, rooms-ar, .*got 'rooms'"):
         make.make("rooms", tmp_path / "out")

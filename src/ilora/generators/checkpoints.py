@@ -157,6 +157,8 @@ def scheduler_in(folder: Path) -> Any:
 def stock_class(library: str, name: str, where: str) -> type:
     """The class of one of ``LIBRARIES`` that a checkpoint asks for.
 
+    Where that wants a further library, which is missing, it is the stand-in that says so when it is used.
+
     Args:
         where: what it is for, for the message.
 
@@ -165,7 +167,7 @@ def stock_class(library: str, name: str, where: str) -> type:
     """
     module = importlib.import_module(library)
     found, kinds = getattr(module, name, None), tuple(getattr(module, kind) for kind in LIBRARIES[library])
-    if not (isinstance(found, type) and issubclass(found, kinds)):
+    if not (isinstance(found, type) and (issubclass(found, kinds) or "_backends" in vars(found))):
         raise ValueError(
             f"{where} must be a model, scheduler or tokenizer of {library} {module.__version__}, got {name!r}; "
             "where the checkpoint is newer: pip install -U diffusers transformers"
