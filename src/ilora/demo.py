@@ -1,4 +1,4 @@
-"""Three minutes on two cores: a generator paints pictures, then their normals; the same on random weights does worse."""
+"""Three minutes on two cores: a generator paints pictures, then their normals; random weights do worse at these."""
 
 import time
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ from ilora.studies import question
 from ilora.studies.controls import ADAPTER
 from ilora.studies.cost import Clock
 from ilora.studies.page import command
-from ilora.studies.plan import Ask, StudyConfig, points
+from ilora.studies.plan import QUICK_STEPS, Ask, StudyConfig, points
 from tests.studies.test_cells import cells, failed, made
 
 
@@ -37,7 +37,8 @@ def test_the_caption_of_families_makes_the_fit_again() -> None:
              if word in ("--generator", "--intrinsic", "--seed", "--data")}  # fmt: skip
     given |= {"generator": "toy", "intrinsic": "normal", "seed": point.fit.seed}  # NAME, NAME, N
     given |= parse([word for flag, word in pairwise(words) if flag == "--set"])
-    assert configure("nowhere", given, resume=False) == point.fit and point.fit.seed == 4 and point.fit.steps == 50
+    assert configure("nowhere", given, resume=False) == point.fit
+    assert (point.fit.seed, point.fit.steps) == (4, QUICK_STEPS)
     assert question("families").answer(ask(), cells([failed()])).table.caption == (
         "ilora fit --generator NAME --intrinsic NAME --seed N --out DIR made each of them."
     )

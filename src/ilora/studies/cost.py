@@ -126,7 +126,7 @@ def measure(config: FitConfig, device: str | None) -> Times:
     adapt(generator, config, records)
     parameters = {name: weight for name, weight in generator.network.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.0)
-    learner = Learner(config, generator, (Lesson(kind.prompt, records, kind),), parameters, {}, optimizer)
+    learner = Learner(config, generator, (Lesson(kind.prompt, records, kind),), parameters, {}, optimizer, {})
     rows = torch.arange(config.batch) % len(records.code)
 
     def update(share: float) -> None:
