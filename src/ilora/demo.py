@@ -28,7 +28,7 @@ class DemoConfig(Configuration):
     intrinsics: tuple[str, ...] = ("normal",)  # fitted, each with its control
     labels: int | None = 250  # labelled images
     rank: int = 8
-    steps: int = 200  # updates of each fit
+    steps: int = 150  # updates of each fit
     samples: int = 6  # pictures that the generator paints
     prompt: str = "a room with a red sofa"
     images: int = 24  # of the test split
