@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,15 @@ def test_a_checkpoint_of_other_weights_is_refused(tmp_path: Path) -> None:
         load_checkpoint(Run(tmp_path).checkpoint, parameters, optimizer=optimizer, average={})
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Interrupts are raised, though the tests may run in the background, where they are ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_the_first_interrupt_asks_and_the_second_one_kills() -> None:
     with pytest.raises(KeyboardInterrupt), interruption() as asked:
         assert not asked.is_set()
