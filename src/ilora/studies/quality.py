@@ -1,6 +1,5 @@
 """Does a better generator know more?"""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,7 +148,7 @@ def quality(cell: Cell, ask: Ask) -> dict[str, float]:
     kept = ask.out / "quality" / f"{look(name).fingerprint}-{pictures[:12]}.json"
     if not kept.is_file():
         write_json(kept, measure(name, cell.fit.data, kind=cell.fit.intrinsic, device=ask.config.device))
-    return _numbers(json.loads(kept.read_text()))
+    return _numbers(read_json(kept))
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, float]:

@@ -21,9 +21,9 @@ from ilora.generators.token_files import Stages, write_folder
 from ilora.run import read_json, write_json
 from ilora.zoo.birth import silence
 from ilora.zoo.codec import crops, distance, mix_colours, moments
-from ilora.zoo.loop import mixed, snapshots
+from ilora.zoo.loop import chosen_device, mixed, snapshots
 from ilora.zoo.loop import train as minimise
-from ilora.zoo.pictures import Pictures, read_pictures
+from ilora.zoo.pictures import Pictures, moved, read_pictures
 from ilora.zoo.recipes import TokenRecipe, recipe
 from ilora.zoo.train import claim
 
@@ -50,7 +50,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
         ValueError: no such recipe, no pictures, or ``out`` belongs to another recipe.
     """
     chosen, out = recipe(name), Path(out)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(device)
     claim(chosen, out)
     shown, _ = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
     codec = train_codec(chosen, shown, out / "codec", device=device).requires_grad_(False)
@@ -293,11 +293,8 @@ def _moved(
 ) -> Int[Tensor, "b cells"]:
     """Tokens of a variant: mirrored where it is odd, and but for the first two moved by up to ``SHIFT`` px."""
     images = pictures.images(index)
-    side = images.shape[-1]
     images = images.flip(3) if variant % 2 else images
-    down, right = torch.randint(2 * SHIFT + 1, (2,), generator=numbers).tolist() if variant > 1 else (SHIFT, SHIFT)
-    padded = F.pad(images, (SHIFT,) * 4, mode="reflect")
-    return tokenise(codec, padded[:, :, down : down + side, right : right + side]).cpu()
+    return tokenise(codec, moved(images, SHIFT, numbers) if variant > 1 else images).cpu()
 
 
 def _captions(prefix: Prefix, pictures: Pictures) -> tuple[Int[Tensor, "n p"], Int[Tensor, "1 p"]]:

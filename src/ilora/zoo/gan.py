@@ -17,6 +17,7 @@ from ilora.zoo.adversarial import Pair, train_pair
 from ilora.zoo.decoder import Components, kept, mirrored, train_decoder, train_eye, train_prior
 from ilora.zoo.discriminator import Discriminator
 from ilora.zoo.inverter import train_encoder
+from ilora.zoo.loop import chosen_device
 from ilora.zoo.pictures import read_pictures
 from ilora.zoo.recipes import GanRecipe, recipe
 from ilora.zoo.train import claim
@@ -39,7 +40,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
         ValueError: no such recipe, no pictures, or ``out`` belongs to another recipe.
     """
     chosen, out = recipe(name), Path(out)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(device)
     claim(chosen, out)
     shown, _ = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
 

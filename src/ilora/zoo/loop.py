@@ -140,6 +140,11 @@ def snapshots(folder: Path) -> list[Path]:
     return sorted((folder / "snapshots").glob("[0-9]*.safetensors"))
 
 
+def chosen_device(device: str | None) -> str:
+    """Where to train: what was asked for, or a GPU if there is one."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def rate(step: int, config: Training) -> float:
     """Share of the learning rate at ``step``: linear warm-up, constant, linear to zero over the last 30 %.
 

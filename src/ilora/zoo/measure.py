@@ -72,10 +72,10 @@ def write_card(name: str, pictures: Path | str, out: Path | str) -> Path:
         The pipeline's folder, complete.
     """
     done = finished(name, pictures, out)
-    captions = done.held.captions[:PAINTED]
+    captions, stages = done.held.captions[:PAINTED], STAGES[1:] if done.recipe.codec_from else STAGES
     write_json(
         done.place / "card.json",
-        facts(done, parts=PARTS, stages=STAGES[bool(done.recipe.codec_from) :])
+        facts(done, parts=PARTS, stages=stages)
         | {
             "data": done.data("captions"),
             "ceiling_protocol": CEILING,
@@ -114,14 +114,15 @@ def ladder(
     rows = []
     for snapshot in snapshots(done.out / stage):
         kept = done.out / "ladder" / f"{snapshot.stem}.json"
-        if not kept.exists() or read_json(kept).get("encoder") != scene_encoder.VERSION:
+        row = read_json(kept) if kept.exists() else {}
+        if row.get("encoder") != scene_encoder.VERSION:
             place = rung(done.recipe.name, done.out, snapshot, done.out / "ladder" / snapshot.stem)
             generator = load(str(place))
             found = quality.measure(paint(generator), done.held.images(slice(None)))
             extra = more(generator) if more else {}
-            seen = {"images": int(snapshot.stem), "encoder": scene_encoder.VERSION}
-            write_json(kept, seen | extra | found)
-        rows.append(read_json(kept))
+            row = {"images": int(snapshot.stem), "encoder": scene_encoder.VERSION} | extra | found
+            write_json(kept, row)
+        rows.append(row)
     return rows
 
 

@@ -46,6 +46,13 @@ class Pictures:
         return Pictures(self.pixels[part], self.captions[part], self.factors[part], self.seeds[part])
 
 
+def moved(images: Float[Tensor, "b 3 h w"], most: int, numbers: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+    """A batch moved by up to ``most`` pixels down or up, right or left; what comes in is what lay inside the border."""
+    h, w = images.shape[-2:]
+    down, right = torch.randint(2 * most + 1, (2,), generator=numbers).tolist()
+    return F.pad(images, (most,) * 4, mode="reflect")[:, :, down : down + h, right : right + w]
+
+
 def read_pictures(folder: Path | str, *, limit: int | None = None, size: int | None = None) -> Pictures:
     """Read the shards that ``ilora scenes render --products picture`` wrote.
 

@@ -17,9 +17,9 @@ from ilora import tensors
 from ilora.ops import resample
 from ilora.run import say
 from ilora.zoo.cards import WEIGHTS
-from ilora.zoo.loop import mixed
+from ilora.zoo.loop import chosen_device, mixed
 from ilora.zoo.loop import train as minimise
-from ilora.zoo.pictures import Pictures, read_pictures
+from ilora.zoo.pictures import Pictures, moved, read_pictures
 from ilora.zoo.recipes import EncoderRecipe, recipe
 from ilora.zoo.train import claim
 
@@ -81,7 +81,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
         factor's variance that is explained on held-out pictures.
     """
     chosen, out = recipe(name), Path(out)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(device)
     claim(chosen, out)
     shown, held = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
     names, table = factor_table(shown)
@@ -123,25 +123,18 @@ def fitted(
     return minimise(encoder, loss, chosen.encoder, folder)
 
 
-def moved(images: Float[Tensor, "b 3 h w"], most: int, numbers: torch.Generator) -> Float[Tensor, "b 3 h w"]:
-    """A batch moved by up to ``most`` pixels down or up, right or left; what comes in is what lay inside the border."""
-    h, w = images.shape[-2:]
-    down, right = torch.randint(2 * most + 1, (2,), generator=numbers).tolist()
-    return F.pad(images, (most,) * 4, mode="reflect")[:, :, down : down + h, right : right + w]
-
-
 def factor_table(pictures: Pictures) -> tuple[list[str], Float[Tensor, "n f"]]:
     """Names and standardised values of the factors that vary."""
-    names, table = _values(pictures)
+    names = sorted({name for row in pictures.factors for name in row})
+    table = _values(pictures, names)
     varying = table.std(0) > 1e-6
     table = table[:, varying]
     return [n for n, v in zip(names, varying.tolist(), strict=True) if v], (table - table.mean(0)) / table.std(0)
 
 
-def _values(pictures: Pictures) -> tuple[list[str], Float[Tensor, "n f"]]:
-    """All factors as they are; one that a picture does not have is 0."""
-    names = sorted({name for row in pictures.factors for name in row})
-    return names, torch.tensor([[float(row.get(name, 0.0)) for name in names] for row in pictures.factors])
+def _values(pictures: Pictures, names: list[str]) -> Float[Tensor, "n f"]:
+    """Factors as they are; one that a picture does not have is 0."""
+    return torch.tensor([[float(row.get(name, 0.0)) for name in names] for row in pictures.factors])
 
 
 @torch.no_grad()
@@ -149,9 +142,7 @@ def _explained(encoder: SceneEncoder, held: Pictures, names: list[str], shown: P
     """Of each factor, 1 - error's variance / variance, on pictures that were held out."""
     images = held.images(slice(None)).to(next(encoder.parameters()).device)
     guess = torch.cat([encoder.factors(part).cpu() for part in images.split(64)])  # [m, f]
-    every, known = _values(shown)
-    chosen = [every.index(name) for name in names]
-    true = torch.tensor([[float(row.get(name, 0.0)) for name in names] for row in held.factors])
-    true = (true - known[:, chosen].mean(0)) / known[:, chosen].std(0)
+    known = _values(shown, names)
+    true = (_values(held, names) - known.mean(0)) / known.std(0)
     residual = (guess - true).square().mean(0) / true.var(0).clamp(min=1e-6)
     return {name: round(1 - value, 3) for name, value in zip(names, residual.tolist(), strict=True)}

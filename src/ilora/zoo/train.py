@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from ilora.config import Configuration
 from ilora.run import read_json, write_json
 from ilora.zoo import cards, codec, denoiser
-from ilora.zoo.loop import snapshots
+from ilora.zoo.loop import chosen_device, snapshots
 from ilora.zoo.pictures import Pictures, read_pictures
 from ilora.zoo.recipes import DiffusionRecipe, recipe
 
@@ -36,7 +36,7 @@ def train(name: str, pictures: Path | str, out: Path | str, *, device: str | Non
         ValueError: no such recipe, no pictures, or ``out`` belongs to another recipe.
     """
     chosen, out = recipe(name), Path(out)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(device)
     claim(chosen, out)
     shown, _ = read_pictures(pictures, limit=chosen.pictures, size=chosen.size).split(chosen.held_out)
 
